@@ -1,0 +1,108 @@
+"""Engines: what executes an epoch plan.
+
+`reference` (NumPy, float64, the oracle), `cpu` (the C++ core), later `cuda`. May import `gesda.spec`
+only. The seam is an epoch: the trainer hands over a plan, the engine runs all its steps and returns
+statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gesda.spec import FinetunePlan, FinetuneStats, NetworkSpec, PretrainPlan, PretrainStats
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+Array: TypeAlias = NDArray[Any]
+#: Rows of samples: a C-contiguous float32 array (n_samples, n_visible), or a CSR array of float32.
+Data: TypeAlias = "NDArray[np.float32] | scipy.sparse.csr_array"
+#: Called every 0.1 s or so with the fraction of the epoch done; True asks the engine to stop.
+#: An exception raised in it (KeyboardInterrupt too) stops the epoch and propagates.
+Poll: TypeAlias = Callable[[float], bool]
+
+
+class Engine(Protocol):
+    """What every engine offers; `tests/engines/` holds all of them to it.
+
+    Samples are addressed by their row number in the data given to the call, and that number is the
+    sample id of the noise. After an interruption the parameters are usable: every update has been
+    applied to all layers or to none.
+    """
+
+    name: str
+    precision: str
+    spec: NetworkSpec
+
+    def get_state(self) -> dict[str, Array]:
+        """Copies of all arrays of `NetworkSpec.state_shapes`, float32 (float64 in the reference engine);
+        the step counters are int64."""
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        """Take over arrays by name; those not given stay as they are. Parameters start as zeros."""
+
+    def get_parameters(self) -> dict[str, NDArray[np.float32]]:
+        """Copies of the arrays of `NetworkSpec.parameter_shapes`."""
+
+    def pretrain_epoch(self, data: Data, plan: PretrainPlan, poll: Poll | None = None) -> PretrainStats:
+        """Run one epoch of pretraining."""
+
+    def finetune_epoch(
+        self,
+        data: Data,
+        targets: Array,
+        plan: FinetunePlan,
+        sample_weight: NDArray[np.float32] | None = None,
+        poll: Poll | None = None,
+    ) -> FinetuneStats:
+        """Run one epoch of fine-tuning.
+
+        ``targets`` has one entry per row of the data: class indices, int32 (n_samples,), for a softmax
+        head; float32 (n_samples, n_outputs) for a linear one. A minibatch's loss is
+        ``1/rows * sum_r weight_r loss_r``.
+        """
+
+    def encode(self, data: Data, n_layers: int | None = None, first_layer: int = 0) -> NDArray[np.float32]:
+        """Clean encoding by layers ``first_layer .. n_layers - 1`` (all by default), row-major float32."""
+
+    def decode(self, codes: NDArray[np.float32], n_layers: int | None = None) -> NDArray[np.float32]:
+        """Decode encodings of layer ``n_layers - 1`` (the last by default) down to the input."""
+
+    def predict(self, data: Data) -> NDArray[np.float32]:
+        """The head's output: class probabilities (softmax) or values (linear), (n_samples, n_outputs)."""
+
+
+def select(device: str, spec: NetworkSpec, *, precision: str = "fp32", n_jobs: int | None = None) -> Engine:
+    """Make the engine for a device.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "reference"}
+        ``"auto"`` takes the fastest engine that this machine can run.
+    spec : NetworkSpec
+    precision : {"fp32", "bf16"}
+        Of the operands of matrix products; weights and sums are float32. The reference engine
+        computes in float64 whatever is asked for.
+    n_jobs : int or None
+        Threads of the cpu engine; None means all that this process may use.
+
+    Raises
+    ------
+    ValueError
+        For an unknown device or precision.
+    RuntimeError
+        When the device cannot be used on this machine.
+    """
+    if device in ("auto", "cpu"):
+        from gesda.engine.cpu import CpuEngine
+
+        return CpuEngine(spec, precision=precision, n_jobs=n_jobs)
+    if device == "reference":
+        from gesda.engine.reference import ReferenceEngine
+
+        return ReferenceEngine(spec)
+    raise ValueError(f"device must be 'auto', 'cpu' or 'reference'; got {device!r}.")
