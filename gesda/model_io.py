@@ -313,7 +313,7 @@ def read_header(path: PathLike) -> tuple[dict[str, TensorInfo], dict[str, Any]]:
 
 @contextlib.contextmanager
 def _opened(path: PathLike, shown: str) -> Iterator[tuple[IO[bytes], int]]:
-    """The file and its size in bytes; failures of the system become `ModelFileError`."""
+    """Yield the file and its size in bytes; failures of the system become `ModelFileError`."""
     try:
         # Before opening: a pipe would block, a device has no end.
         if not stat.S_ISREG(os.stat(path).st_mode):
