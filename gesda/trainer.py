@@ -1,0 +1,590 @@
+"""Runs epoch plans on an engine: pretraining, fine-tuning, history, stopping, resumption.
+
+May import `gesda.schedule`, `gesda.callbacks`, `gesda.engine` and `gesda.spec`.
+
+Memory: beyond the data and what the engine holds, the trainer keeps **one** copy of the parameters (to
+go back to the last good or the best epoch; while it is replaced there are two for a moment) and the
+encodings of the probe rows. A sequential schedule trades memory for time on purpose: it keeps the
+encodings of all samples by the layers that are done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import warnings
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gesda.callbacks import Plateau, Record
+from gesda.engine import Array, Data, Engine
+from gesda.schedule import LayerProgress, PretrainSchedule, plan_epochs, plan_finetuning
+from gesda.spec import FinetunePlan, PretrainPlan
+
+STATE_VERSION = 1
+
+
+class Trainer:
+    """Trains one engine's network, phase by phase, and keeps the record of it.
+
+    Parameters
+    ----------
+    engine : gesda.engine.Engine
+        What executes the epochs; its parameters are initialised already.
+    callbacks : iterable of gesda.callbacks.Callback
+        Told of everything, in this order. A `Checkpoint` that resumes comes first or last alike.
+    probe_size : int, default=256
+        Rows of the data, chosen at random once, whose clean encodings measure the drift; 0 turns the
+        measurement off (the drift is NaN then).
+    validate : callable() -> float, optional
+        Default of `finetune`'s `score`.
+
+    Attributes
+    ----------
+    history : list of dict
+        The records (see `gesda.callbacks`) of all complete epochs.
+    phase : {"pretrain", "finetune"} or None
+        What runs now, or ran last.
+    n_epochs, epochs_done : int
+        Epochs planned in this phase (at most, if the schedule is adaptive), and how many are done.
+    interrupted : bool
+        Whether Ctrl-C (a KeyboardInterrupt) ended the last phase. It is not raised again: the model is
+        usable, and the caller decides. The epoch that was cut short is not in the history.
+    diverged : bool
+        Whether the last phase ended with a loss or weights that are not finite. The parameters are
+        those of the last good epoch then, and the phase's optimiser starts anew.
+    converged : bool
+        Whether a stopping rule (and not the number of epochs) ended the last phase.
+    best_score : float or None
+        Best validation score of the last fine-tuning with early stopping.
+    resumable : bool
+        Whether `state` can be asked: false within an epoch and after an interruption.
+
+    Notes
+    -----
+    Resuming: make an engine and a trainer as before, call `restore`, then the same `pretrain` and
+    `finetune` calls again, with generators in the same state. Calls that were complete return at once and leave
+    the generator as they left it then; the one that was cut short continues where the state was taken. All
+    weights, orders and records equal those of a training that was never interrupted, bit for bit.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        callbacks: Iterable[Any] = (),
+        probe_size: int = 256,
+        validate: Callable[[], float] | None = None,
+    ) -> None:
+        if probe_size < 0:
+            raise ValueError(f"probe_size must be at least 0; got {probe_size!r}.")
+        self.engine = engine
+        self.callbacks = tuple(callbacks)
+        self.probe_size = probe_size
+        self.validate = validate
+        self.history: list[Record] = []
+        self.phase: str | None = None
+        self.n_epochs = 0
+        self.epochs_done = 0
+        self.interrupted = self.diverged = self.converged = False
+        self.best_score: float | None = None
+        self.resumable = True
+        self._calls: list[_Call] = []  # pretrain and finetune calls so far, the running one last
+        self._pending: _Saved | None = None  # restored and not yet reached by the caller
+        self._plateau: Plateau | None = None
+        self._snapshot: dict[str, NDArray[np.float32]] = {}  # the last good or the best parameters
+
+    # ---- the two phases ---------------------------------------------------------------------------
+    def pretrain(
+        self, data: Data, schedule: PretrainSchedule, rng: np.random.Generator, *, first_epoch: int = 0
+    ) -> Trainer:
+        """Pretrain the layers by a schedule.
+
+        Parameters
+        ----------
+        data : ndarray or csr_array of float32, shape (n_samples, n_visible)
+        schedule : PretrainSchedule
+        rng : numpy.random.Generator
+            Shuffles the samples.
+        first_epoch : int, default=0
+            Number of the first epoch, part of the noise's counter.
+
+        Returns
+        -------
+        Trainer
+            Itself; see `interrupted`, `diverged` and `history`.
+
+        Raises
+        ------
+        ValueError
+            When the schedule does not fit the network, or a restored state does not fit this call.
+
+        Warns
+        -----
+        sklearn.exceptions.ConvergenceWarning
+            When a loss or the weights turned non-finite.
+        """
+        n_layers = len(self.engine.spec.layers)
+        if len(schedule.epochs) != n_layers:
+            raise ValueError(f"the schedule has {len(schedule.epochs)} layers and the network {n_layers}.")
+        call = _Call(
+            "pretrain", {"schedule": dataclasses.asdict(schedule), "rows": data.shape[0], "first": first_epoch}
+        )
+        worker = _Pretraining(self.engine, data, self.probe_size)
+
+        def run(plan: PretrainPlan) -> list[Record] | None:
+            records = worker.run(plan, self._poll)
+            for record in records or ():
+                seen = self.history[call.first_record :]
+                record["layer_epoch"] = sum(earlier["layer"] == record["layer"] for earlier in seen)
+            return records
+
+        plans = plan_epochs(schedule, data.shape[0], rng, first_epoch=first_epoch)
+        return self._drive(call, plans, run, rng, schedule.n_epochs)
+
+    def finetune(
+        self,
+        data: Data,
+        targets: Array,
+        rows: ArrayLike,
+        rng: np.random.Generator,
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        rate_schedule: str = "constant",
+        rate_decay: float = 0.0,
+        first_epoch: int = 0,
+        sample_weight: NDArray[np.float32] | None = None,
+        score: Callable[[], float] | None = None,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        early_stopping: bool = False,
+    ) -> Trainer:
+        """Fine-tune the whole network on labelled rows.
+
+        Parameters
+        ----------
+        data : ndarray or csr_array of float32, shape (n_samples, n_visible)
+        targets : ndarray, shape (n_samples,) int32 or (n_samples, n_outputs) float32
+            One entry for each row of the data; those of rows that are not in `rows` are not looked at.
+        rows : array_like of int
+            Row numbers of the labelled training samples.
+        rng : numpy.random.Generator
+        epochs, batch_size, learning_rate, rate_schedule, rate_decay, first_epoch
+            See `gesda.schedule.plan_finetuning`.
+        sample_weight : ndarray of float32, shape (n_samples,), optional
+        score : callable() -> float, optional
+            The score on held-out rows, larger is better; called after each epoch.
+        n_iter_no_change : int, default=10
+        tol : float, default=1e-4
+        early_stopping : bool, default=False
+            With it, stop when the score, without it, when the training loss has not improved by `tol` in
+            more than `n_iter_no_change` epochs in a row. With it the best weights are restored at the end.
+
+        Returns
+        -------
+        Trainer
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For parameters that do not fit, or early stopping without a score.
+
+        Warns
+        -----
+        sklearn.exceptions.ConvergenceWarning
+            When the loss or the weights turned non-finite.
+        """
+        score = self.validate if score is None else score
+        if early_stopping and score is None:
+            raise ValueError("early_stopping=True needs a score on held-out rows; pass score=.")
+        plans = plan_finetuning(
+            rows,
+            rng,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            rate_schedule=rate_schedule,
+            rate_decay=rate_decay,
+            first_epoch=first_epoch,
+        )
+        arguments = {"rows": int(np.size(rows)), "epochs": epochs, "batch_size": batch_size, "rate": learning_rate}
+        arguments |= {"rate_schedule": [rate_schedule, rate_decay], "first": first_epoch}
+        arguments |= {"stopping": [n_iter_no_change, tol, early_stopping]}
+
+        def run(plan: FinetunePlan) -> list[Record] | None:
+            stats = self.engine.finetune_epoch(data, targets, plan, sample_weight, self._poll)
+            if not stats.completed:
+                return None
+            record = {"phase": "finetune", "epoch": plan.epoch, "loss": float(stats.loss)}
+            record |= {"seconds": float(stats.seconds), "learning_rate": plan.learning_rate, "validation_score": None}
+            if score is not None and math.isfinite(record["loss"]):
+                record["validation_score"] = float(score())
+            return [record]
+
+        plateau = Plateau(n_iter_no_change, tol, maximise=early_stopping)
+        return self._drive(_Call("finetune", arguments), plans, run, rng, epochs, plateau)
+
+    # ---- the loop ---------------------------------------------------------------------------------
+    def _drive(
+        self,
+        call: _Call,
+        plans: Generator[Any, Any, None],
+        run: Callable[[Any], list[Record] | None],
+        rng: np.random.Generator,
+        n_epochs: int,
+        plateau: Plateau | None = None,
+    ) -> Trainer:
+        """Run the epochs of a call, those that a restored state has already seen without the engine."""
+        self.phase, self.n_epochs, self.epochs_done = call.phase, n_epochs, 0
+        self.interrupted = self.diverged = self.converged = False
+        self._plateau, self.best_score = plateau, None
+        call.first_record, call.rng_start = len(self.history), rng.bit_generator.state
+        self.resumable = False
+        try:
+            self._notify("on_train_begin")
+            call, finished = self._enter(call, rng)
+            self.resumable = True
+            if not finished:
+                try:
+                    self._epochs(call, plans, run)
+                except KeyboardInterrupt:
+                    self.interrupted, self.resumable = True, False
+                self._finish(call, rng)
+        finally:
+            self._notify("on_train_end")
+        return self
+
+    def _epochs(self, call: _Call, plans: Generator[Any, Any, None], run: Callable[[Any], list[Record] | None]) -> None:
+        done = _by_epoch(self.history[call.first_record :])
+        self.epochs_done = len(done)
+        if not self._snapshot:
+            self._snapshot = self.engine.get_parameters()
+        plan = next(plans, None)
+        while plan is not None:
+            if done:
+                records = done.pop(0)
+            else:
+                self.resumable = False
+                fresh = run(plan)
+                if fresh is None:
+                    self.interrupted = True
+                    return
+                if self._refuse_nonfinite(plan, fresh):
+                    call.stopped = "diverged"
+                    self.resumable = True
+                    return
+                records = fresh
+                self._record(call, records)
+            if not done and call.stopped:
+                return
+            try:
+                plan = plans.send(_progress(records, len(self.engine.spec.layers)))
+            except StopIteration:
+                return
+
+    def _record(self, call: _Call, records: list[Record]) -> None:
+        """Take the records of an epoch into the history and the stopping rules, and tell the callbacks."""
+        self.history.extend(records)
+        self.epochs_done += 1
+        plateau = self._plateau
+        if plateau is not None:
+            value = records[0]["validation_score"] if plateau.maximise else records[0]["loss"]
+            improved = plateau.update(value)
+            if improved and plateau.maximise:
+                self.best_score = value
+                self._snapshot = self.engine.get_parameters()
+            if plateau.exhausted:
+                call.stopped = "converged"
+        # Every callback hears of every record, so no short-circuit.
+        answers = [answer for record in records for answer in self._notify("on_epoch_end", record)]
+        if any(answer is True for answer in answers):
+            call.stopped = call.stopped or "callback"
+        self.resumable = True
+        self._notify("on_epoch_boundary")
+
+    def _refuse_nonfinite(self, plan: PretrainPlan | FinetunePlan, records: list[Record]) -> bool:
+        """Go back to the snapshot and warn if the epoch left the finite numbers; otherwise replace the snapshot."""
+        parameters = self.engine.get_parameters()
+        bad_loss = next((record for record in records if not math.isfinite(record["loss"])), None)
+        bad_name = next((name for name, array in parameters.items() if not _all_finite(array)), None)
+        if bad_loss is None and bad_name is None:
+            if self._plateau is None or not self._plateau.maximise:
+                self._snapshot = parameters
+            return False
+        if bad_loss is not None and "layer" in bad_loss:
+            where = f"layer {bad_loss['layer']}"
+        elif bad_name is not None and bad_name.startswith("layers."):
+            where = f"layer {bad_name.split('.')[1]}"
+        else:
+            where = "the output layer"
+        what = f"its loss is {bad_loss['loss']}" if bad_loss else "its weights are no longer finite"
+        self._back_to_snapshot(fresh_optimizer=True)
+        self.diverged = True
+        from sklearn.exceptions import ConvergenceWarning
+
+        name = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}[str(self.phase)]
+        warnings.warn(
+            f"{name} diverged in epoch {plan.epoch} at {where}: {what}. The weights of the last good epoch are "
+            f"restored; lower the learning rate or scale the data.",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
+        return True
+
+    def _back_to_snapshot(self, *, fresh_optimizer: bool) -> None:
+        restored: dict[str, Array] = dict(self._snapshot)
+        if fresh_optimizer:
+            for name, array in self.engine.get_state().items():
+                if name.startswith(f"{self.phase}."):
+                    restored[name] = np.zeros_like(array)
+        self.engine.set_state(restored)
+
+    def _finish(self, call: _Call, rng: np.random.Generator) -> None:
+        best = self._plateau is not None and self._plateau.maximise and self.best_score is not None
+        if best and not self.diverged:
+            self._back_to_snapshot(fresh_optimizer=False)
+        self.converged = call.stopped == "converged"
+        self.diverged = call.stopped == "diverged"
+        call.finished = not self.interrupted
+        call.rng_end = rng.bit_generator.state
+        self._snapshot = {}
+
+    def _notify(self, hook: str, *arguments: Any) -> list[Any]:
+        found = (getattr(callback, hook, None) for callback in self.callbacks)
+        return [method(self, *arguments) for method in found if method is not None]
+
+    def _poll(self, fraction: float) -> bool:
+        self._notify("on_progress", fraction)
+        return False
+
+    # ---- resumption -------------------------------------------------------------------------------
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Everything needed to continue this training: arrays by name, and JSON-able values.
+
+        Raises
+        ------
+        RuntimeError
+            Within an epoch or after an interruption, where no exact state exists.
+        """
+        if not self.resumable:
+            raise RuntimeError(
+                "the state of a training can be taken between epochs only; this one was interrupted within an "
+                "epoch: continue from its last checkpoint."
+            )
+        tensors = {f"engine.{name}": array for name, array in self.engine.get_state().items()}
+        tensors |= {f"best.{name}": array for name, array in self._snapshot.items() if self.best_score is not None}
+        position = {
+            "version": STATE_VERSION,
+            "network": dataclasses.asdict(self.engine.spec),
+            "calls": [dataclasses.asdict(call) for call in self._calls],
+            "history": self.history,
+            "plateau": None if self._plateau is None else self._plateau.get_state(),
+            "best_score": self.best_score,
+            "callbacks": [
+                callback.get_state() if hasattr(callback, "get_state") else {} for callback in self.callbacks
+            ],
+        }
+        # One string, so that a file's metadata may be text only; NaN and infinity are Python's own spelling.
+        return tensors, {"trainer": json.dumps(position, default=_plain)}
+
+    def restore(self, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
+        """Continue from what `state` gave; see the notes of the class.
+
+        Parameters
+        ----------
+        tensors, metadata
+            Both parts of a state.
+
+        Raises
+        ------
+        ValueError
+            When this is no state of a training, or that of another network.
+        """
+        self._pending = saved = _Saved.read(tensors, metadata, self.engine)
+        self.history[:] = saved.position["history"]
+        self.engine.set_state(saved.engine)
+        for callback, state in zip(self.callbacks, saved.position["callbacks"], strict=False):
+            if state and hasattr(callback, "set_state"):
+                callback.set_state(state)
+
+    def _enter(self, call: _Call, rng: np.random.Generator) -> tuple[_Call, bool]:
+        """Match a call with a restored one: the call to go on with, and whether it is complete already."""
+        saved = self._pending
+        if saved is None:
+            self._calls.append(call)
+            return call, False
+        earlier = saved.calls[len(self._calls)]
+        if (earlier.phase, _canonical(earlier.arguments)) != (call.phase, _canonical(call.arguments)):
+            raise ValueError(
+                f"the saved training cannot continue here: it was {earlier.phase} with {earlier.arguments}, "
+                f"this is {call.phase} with {call.arguments}. Train with the same parameters and data."
+            )
+        self._calls.append(earlier)
+        if len(self._calls) == len(saved.calls):
+            # The caller may have initialised a head since `restore`, so the arrays are set here again.
+            self.engine.set_state(saved.engine)
+            self._snapshot = {} if earlier.finished else saved.best
+            self.best_score = saved.position["best_score"]
+            if self._plateau is not None:
+                self._plateau.set_state(saved.position["plateau"])
+            self._pending = None
+        self.converged, self.diverged = earlier.stopped == "converged", earlier.stopped == "diverged"
+        rng.bit_generator.state = _arrays(earlier.rng_end if earlier.finished else earlier.rng_start)
+        return earlier, earlier.finished
+
+
+# ---- pretraining's own -----------------------------------------------------------------------------
+class _Pretraining:
+    """Runs pretraining epochs: feeds the cached encodings of a sequential schedule, measures the drift."""
+
+    def __init__(self, engine: Engine, data: Data, probe_size: int) -> None:
+        self.engine = engine
+        self.cache, self.cached_layers = data, 0
+        # A generator of its own: the probe must not shift the shuffles, and be the same for every schedule.
+        chosen = np.random.default_rng(0).choice(data.shape[0], min(probe_size, data.shape[0]), replace=False)
+        self.codes: list[Data] = [data[np.sort(chosen)]] if probe_size else []  # the probe, its encodings by 1, 2, ...
+
+    def run(self, plan: PretrainPlan, poll: Callable[[float], bool]) -> list[Record] | None:
+        """Run one epoch; None when it was cut short."""
+        while self.cached_layers < plan.first_layer:
+            k = self.cached_layers
+            self.cache, self.cached_layers = self.engine.encode(self.cache, n_layers=k + 1, first_layer=k), k + 1
+        trained = [k for k, trains in enumerate(plan.training) if trains]
+        before = self._encodings(trained[-1] + 1)
+        stats = self.engine.pretrain_epoch(self.cache, plan, poll)
+        if not stats.completed:
+            return None
+        # What the training layers and those above them encoded before is out of date now.
+        del self.codes[trained[0] + 1 :]
+        after = self._encodings(trained[-1] + 1)
+        return [
+            {
+                "phase": "pretrain",
+                "epoch": plan.epoch,
+                "layer": k,
+                "layer_epoch": 0,
+                "loss": float(stats.loss[k]),
+                "drift": _relative_change(before[k + 1], after[k + 1]) if after else math.nan,
+                "seconds": float(stats.seconds[k]),
+                "learning_rate": plan.learning_rates[k],
+            }
+            for k in trained
+        ]
+
+    def _encodings(self, n_layers: int) -> list[Data]:
+        """The probe rows and their clean encodings by one to `n_layers` layers."""
+        while self.codes and len(self.codes) <= n_layers:
+            k = len(self.codes) - 1
+            self.codes.append(self.engine.encode(self.codes[-1], n_layers=k + 1, first_layer=k))
+        return list(self.codes)
+
+
+def _relative_change(before: Array, after: Array) -> float:
+    """Frobenius norm of the change over that of what was there before."""
+    old = np.asarray(before, dtype=np.float64)
+    change = float(np.linalg.norm(np.asarray(after, dtype=np.float64) - old))
+    return change / (float(np.linalg.norm(old)) or change or 1.0)
+
+
+def _all_finite(array: Array) -> bool:
+    # NaN and infinity show in the extremes, which cost no temporary array.
+    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+
+
+def _by_epoch(records: list[Record]) -> list[list[Record]]:
+    groups: dict[int, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record["epoch"], []).append(record)
+    return list(groups.values())
+
+
+def _progress(records: list[Record], n_layers: int) -> LayerProgress | None:
+    if records[0]["phase"] != "pretrain":
+        return None
+    loss, drift = [math.nan] * n_layers, [math.nan] * n_layers
+    for record in records:
+        loss[record["layer"]], drift[record["layer"]] = record["loss"], record["drift"]
+    return LayerProgress(tuple(loss), tuple(drift))
+
+
+# ---- saved states ----------------------------------------------------------------------------------
+@dataclasses.dataclass
+class _Call:
+    """A call of `pretrain` or `finetune`: what it was asked, and where it stands."""
+
+    phase: str
+    arguments: dict[str, Any]
+    first_record: int = 0
+    rng_start: Any = None
+    rng_end: Any = None
+    stopped: str = ""  # the reason to run no further epoch: "converged", "callback" or "diverged"
+    finished: bool = False
+
+
+@dataclasses.dataclass
+class _Saved:
+    """A checked state."""
+
+    position: dict[str, Any]
+    calls: list[_Call]
+    engine: dict[str, Array]
+    best: dict[str, Array]
+
+    @classmethod
+    def read(cls, tensors: Mapping[str, Array], metadata: Mapping[str, Any], engine: Engine) -> _Saved:
+        try:
+            position = json.loads(metadata["trainer"])
+            version, network = position["version"], position["network"]
+            calls = [_Call(**call) for call in position["calls"]]
+            _ = position["history"], position["plateau"], position["best_score"], position["callbacks"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError("this is no saved state of a training; give the file of a Checkpoint.") from error
+        if version != STATE_VERSION:
+            raise ValueError(f"the saved training has format {version}, this gesda reads {STATE_VERSION}.")
+        if _canonical(network) != _canonical(dataclasses.asdict(engine.spec)):
+            raise ValueError(
+                "the saved training is that of another network (layers, optimiser, head or seed differ); "
+                "continue it with the same parameters and random_state."
+            )
+        parts: dict[str, dict[str, Array]] = {}
+        for prefix, shapes in (("engine.", engine.spec.state_shapes()), ("best.", engine.spec.parameter_shapes())):
+            part = {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
+            parts[prefix] = part
+            if prefix == "best." and not part:
+                continue
+            for name, shape in shapes.items():
+                if name not in part or part[name].shape != shape:
+                    found = part[name].shape if name in part else "nothing"
+                    raise ValueError(
+                        f"the saved training is damaged: {prefix}{name} must have shape {shape}; got {found}."
+                    )
+        return cls(position, calls, parts["engine."], parts["best."])
+
+
+def _plain(value: Any) -> Any:
+    """NumPy values (the states of some bit generators) as JSON knows them."""
+    if isinstance(value, np.ndarray):
+        return {"array": value.tolist(), "dtype": str(value.dtype)}
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be saved as JSON.")
+
+
+def _arrays(value: Any) -> Any:
+    """Undo `_plain`."""
+    if isinstance(value, dict):
+        if value.keys() == {"array", "dtype"}:
+            return np.array(value["array"], dtype=value["dtype"])
+        return {key: _arrays(entry) for key, entry in value.items()}
+    return value
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, default=_plain, sort_keys=True)
