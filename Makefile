@@ -1,0 +1,118 @@
+# A fresh machine needs Python 3.10 or newer, make and a C++ compiler; CMake and Ninja come from the package index.
+#
+#   make demo    train on real data in an environment of its own; leaves a model and two pictures in demo-output/
+#   make test    set up .venv-test and run every test
+#   make check   what CI runs: tests, lint, types, C++ tests under sanitizers, packaging
+#
+# PY chooses the interpreter, VENV the folder of the test environment, COVERAGE the percentage that gesda/ must
+# reach (empty: not measured), PYTEST_ARGS what else pytest is told.
+PY ?= python3
+VENV ?= .venv-test
+DEMO_VENV ?= .venv-demo
+COVERAGE ?=
+PYTEST_ARGS ?=
+SANITIZERS ?= address,undefined thread
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
+BIN = $(VENV)/bin
+NATIVE := $(shell find cpp/src cpp/include cpp/python kernels -type f 2>/dev/null)
+CPP_FILES = $(shell find cpp kernels -name '*.[ch]pp')
+CPP_UNITS = $(shell find cpp -name '*.cpp')
+comma := ,
+
+.PHONY: help demo test lint format types kernels cpp-test cpp-test-aarch64 packaging check clean distclean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# ---- environments: a stamp file is newer than what it was made from ------------------------------
+$(VENV)/pyvenv.cfg:
+	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "GeSdA needs Python 3.10 or newer; set PY.")'
+	$(PY) -m venv $(VENV)
+
+# Editable: the tests and the coverage see the checkout's own files.
+$(VENV)/.test-stamp: $(VENV)/pyvenv.cfg pyproject.toml setup.py CMakeLists.txt $(NATIVE)
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+# gesda is there already, so this adds the tools and builds nothing again.
+$(VENV)/.dev-stamp: $(VENV)/.test-stamp
+	$(BIN)/python -m pip install --quiet 'gesda[dev]'
+	@touch $@
+
+$(DEMO_VENV)/pyvenv.cfg:
+	$(PY) -m venv $(DEMO_VENV)
+
+# setuptools would pack what an earlier version left in build/.
+$(DEMO_VENV)/.demo-stamp: $(DEMO_VENV)/pyvenv.cfg pyproject.toml setup.py CMakeLists.txt $(NATIVE) \
+		$(shell find gesda -name '*.py')
+	rm -rf build/lib* build/bdist*
+	$(DEMO_VENV)/bin/python -m pip install --quiet '.[plot]'
+	@touch $@
+
+# ---- what a person runs --------------------------------------------------------------------------
+demo: $(DEMO_VENV)/.demo-stamp
+	$(DEMO_VENV)/bin/python examples/digits.py
+
+test: $(VENV)/.test-stamp
+	$(BIN)/python -m pytest $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(COVERAGE)) $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev-stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
+# One variant is enough to analyse the source of all.
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build-tidy -G Ninja --log-level=WARNING \
+		-DGESDA_BUILD_TESTS=ON -DGESDA_BUILD_PYTHON=ON -DGESDA_VARIANTS=$(TIDY_VARIANT) \
+		-DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+		-Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
+	$(BIN)/clang-tidy -p build-tidy --quiet $(CPP_UNITS)
+TIDY_VARIANT := $(if $(filter x86_64 amd64,$(shell uname -m)),avx2,$(if $(filter aarch64 arm64,$(shell uname -m)),neon,baseline))
+
+format: $(VENV)/.dev-stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_FILES)
+
+types: $(VENV)/.dev-stamp
+	$(BIN)/mypy
+
+# The formulas must stay C++ and CUDA at once; nvcc compiles them where there is one.
+kernels:
+	$(CXX) -std=c++17 -Wall -Wextra -Werror -fsyntax-only -include kernels/math.hpp -x c++ /dev/null
+	@if command -v nvcc >/dev/null; then set -x; \
+		nvcc -std=c++17 -Werror all-warnings -arch=sm_75 -ptx -include kernels/math.hpp -x cu /dev/null -o /dev/null; \
+	else echo "kernels: CUDA skipped, no nvcc on the PATH"; fi
+
+cpp-test: $(SANITIZERS:%=cpp-test-%)
+
+cpp-test-%: $(VENV)/.dev-stamp
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build-$(subst $(comma),-,$*) -G Ninja --log-level=WARNING \
+		-DCMAKE_BUILD_TYPE=Debug -DGESDA_BUILD_TESTS=ON -DGESDA_WERROR=ON -DGESDA_SANITIZE=$*
+	$(BIN)/cmake --build build-$(subst $(comma),-,$*)
+	$(BIN)/ctest --test-dir build-$(subst $(comma),-,$*) --output-on-failure
+
+# Cross-compiled and emulated, on machines that have both tools.
+cpp-test-aarch64: $(VENV)/.dev-stamp
+	@if ! command -v aarch64-linux-gnu-g++ >/dev/null || ! command -v qemu-aarch64 >/dev/null; then \
+		echo "cpp-test-aarch64: skipped, needs aarch64-linux-gnu-g++ and qemu-aarch64"; exit 0; fi; \
+	set -ex; PATH="$(CURDIR)/$(BIN):$$PATH"; \
+	cmake -S . -B build-aarch64 -G Ninja --log-level=WARNING -DGESDA_BUILD_TESTS=ON -DGESDA_WERROR=ON \
+		-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
+		-DCMAKE_CROSSCOMPILING_EMULATOR="qemu-aarch64;-L;/usr/aarch64-linux-gnu"; \
+	cmake --build build-aarch64; ctest --test-dir build-aarch64 --output-on-failure
+
+packaging: $(VENV)/.dev-stamp
+	$(BIN)/python -m pytest tests/packaging -m packaging
+
+check: test lint types kernels cpp-test cpp-test-aarch64 packaging
+
+clean:
+	rm -rf build build-* dist wheelhouse *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf demo-output
+	rm -f gesda/_core*.so $(VENV)/.test-stamp $(VENV)/.dev-stamp $(DEMO_VENV)/.demo-stamp
+	find gesda tests kernels examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) $(DEMO_VENV)
