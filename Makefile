@@ -82,7 +82,8 @@ types: $(VENV)/.dev-stamp
 kernels:
 	$(CXX) -std=c++17 -Wall -Wextra -Werror -fsyntax-only -include kernels/math.hpp -x c++ /dev/null
 	@if command -v nvcc >/dev/null; then set -x; \
-		nvcc -std=c++17 -Werror all-warnings -arch=sm_75 -ptx -include kernels/math.hpp -x cu /dev/null -o /dev/null; \
+		mkdir -p build-kernels && nvcc -std=c++17 -Werror all-warnings -arch=sm_75 -ptx \
+			-include kernels/math.hpp -x cu /dev/null -o build-kernels/math.ptx; \
 	else echo "kernels: CUDA skipped, no nvcc on the PATH"; fi
 
 cpp-test: $(SANITIZERS:%=cpp-test-%)
