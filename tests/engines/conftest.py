@@ -19,17 +19,9 @@ from gesda.engine.reference import ReferenceEngine
 from gesda.spec import NetworkSpec
 
 sys.path.insert(0, str(Path(__file__).parent))  # for engine_cases, under every import mode of pytest
+from engine_cases import CPU_MISSING, CPU_VARIANTS
 
 MakeEngine = Callable[..., Any]
-
-try:
-    from gesda.engine import cpu
-
-    CPU_VARIANTS: list[str] = list(cpu.available_variants())
-    CPU_MISSING = ""
-except (ImportError, RuntimeError) as error:
-    CPU_VARIANTS = []
-    CPU_MISSING = f"the cpu engine is not there: {error}"
 
 CPU = [f"cpu-{variant}" for variant in CPU_VARIANTS] or ["cpu"]
 
@@ -43,10 +35,12 @@ def _factory(engine: str) -> MakeEngine:
     else:
         if CPU_MISSING:
             pytest.skip(CPU_MISSING)
+        from gesda.engine.cpu import CpuEngine
+
         variant = engine.removeprefix("cpu-")
 
         def make(spec: NetworkSpec, precision: str = "fp32", n_jobs: int = 2) -> Any:
-            return cpu.CpuEngine(spec, precision=precision, n_jobs=n_jobs, variant=variant)
+            return CpuEngine(spec, precision=precision, n_jobs=n_jobs, variant=variant)
 
     return make
 

@@ -12,6 +12,13 @@ import numpy as np
 from gesda.engine.reference import ReferenceEngine
 from gesda.spec import FinetunePlan, HeadSpec, LayerSpec, NetworkSpec, OptimizerSpec, PretrainPlan
 
+try:
+    from gesda.engine import cpu
+
+    CPU_VARIANTS, CPU_MISSING = list(cpu.available_variants()), ""
+except (ImportError, RuntimeError) as error:
+    CPU_VARIANTS, CPU_MISSING = [], f"the cpu engine is not there: {error}"
+
 #: Largest error of an update against the reference, relative to the update's norm, after a few steps.
 TOLERANCE = {"fp32": 2e-4, "bf16": 5e-2}
 #: Spacing of float32 around 1: a stored weight is rounded once a step, whatever the size of the update.
