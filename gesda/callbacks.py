@@ -46,6 +46,8 @@ class Run(Protocol):
         Whether a KeyboardInterrupt has stopped the training.
     resumable : bool
         Whether `state` can tell the state exactly; false within an epoch.
+    fresh : bool
+        Whether nothing has been trained or restored yet.
     """
 
     engine: Any
@@ -55,6 +57,10 @@ class Run(Protocol):
     epochs_done: int
     interrupted: bool
     resumable: bool
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing has been trained or restored yet."""
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Return all that the training needs to continue: arrays and JSON-able values."""
@@ -263,12 +269,10 @@ class JsonLinesLog(Callback):
     def __init__(self, path: str | os.PathLike[str], append: bool = False) -> None:
         self.path, self.append = path, append
         self._file: IO[str] | None = None
-        self._begun = False
 
     def on_train_begin(self, run: Run) -> None:
         """Open the file."""
-        mode = "a" if self.append or self._begun else "w"
-        self._begun = True
+        mode = "a" if self.append or not run.fresh else "w"
         self._file = open(self.path, mode, encoding="utf-8")  # noqa: SIM115 (closed in on_train_end)
 
     def on_epoch_end(self, run: Run, record: Record) -> bool | None:
@@ -310,21 +314,17 @@ class Checkpoint(Callback):
         if every < 1:
             raise ValueError(f"every must be at least 1 epoch; got {every!r}.")
         self.path, self.every, self.resume = path, every, resume
-        self._run: Run | None = None
 
     def on_train_begin(self, run: Run) -> None:
         """Continue from the file if asked to."""
-        if self._run is run:
-            return  # a later phase of the same run
-        self._run = run
-        if self.resume and os.path.exists(self.path):
+        if self.resume and run.fresh and os.path.exists(self.path):
             from gesda.model_io import read_tensors
 
             run.restore(*read_tensors(self.path))
 
     def on_epoch_boundary(self, run: Run) -> None:
         """Write the file when it is time."""
-        if run.epochs_done % self.every == 0:
+        if run.resumable and run.epochs_done % self.every == 0:
             self._save(run)
 
     def on_train_end(self, run: Run) -> None:

@@ -185,8 +185,8 @@ def rate_at(kind: str, initial: float, decay: float, epoch: int, n_epochs: int) 
 
     Examples
     --------
-    >>> [rate_at("inverse", 0.3, 0.5, epoch, 10) for epoch in (0, 2, 4)]
-    [0.3, 0.15, 0.1]
+    >>> [rate_at("inverse", 0.8, 1.0, epoch, 10) for epoch in (0, 1, 3)]
+    [0.8, 0.4, 0.2]
     """
     _check_rate_schedule(kind, decay)
     if kind == "inverse":

@@ -11,21 +11,21 @@ encodings of all samples by the layers that are done.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import warnings
+import zlib
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gesda._pretraining import Pretraining, layer_progress
+from gesda._training_state import Call, Saved, arrays_again, canonical
 from gesda.callbacks import Plateau, Record
 from gesda.engine import Array, Data, Engine
-from gesda.schedule import LayerProgress, PretrainSchedule, plan_epochs, plan_finetuning
+from gesda.schedule import PretrainSchedule, plan_epochs, plan_finetuning
 from gesda.spec import FinetunePlan, PretrainPlan
-
-STATE_VERSION = 1
 
 
 class Trainer:
@@ -36,7 +36,7 @@ class Trainer:
     engine : gesda.engine.Engine
         What executes the epochs; its parameters are initialised already.
     callbacks : iterable of gesda.callbacks.Callback
-        Told of everything, in this order. A `Checkpoint` that resumes comes first or last alike.
+        Told of everything, in this order.
     probe_size : int, default=256
         Rows of the data, chosen at random once, whose clean encodings measure the drift; 0 turns the
         measurement off (the drift is NaN then).
@@ -63,6 +63,8 @@ class Trainer:
         Best validation score of the last fine-tuning with early stopping.
     resumable : bool
         Whether `state` can be asked: false within an epoch and after an interruption.
+    fresh : bool
+        Whether nothing has been trained or restored yet.
 
     Notes
     -----
@@ -93,8 +95,8 @@ class Trainer:
         self.interrupted = self.diverged = self.converged = False
         self.best_score: float | None = None
         self.resumable = True
-        self._calls: list[_Call] = []  # pretrain and finetune calls so far, the running one last
-        self._pending: _Saved | None = None  # restored and not yet reached by the caller
+        self._calls: list[Call] = []  # pretrain and finetune calls so far, the running one last
+        self._pending: Saved | None = None  # restored and not yet reached by the caller
         self._plateau: Plateau | None = None
         self._snapshot: dict[str, NDArray[np.float32]] = {}  # the last good or the best parameters
 
@@ -131,20 +133,19 @@ class Trainer:
         n_layers = len(self.engine.spec.layers)
         if len(schedule.epochs) != n_layers:
             raise ValueError(f"the schedule has {len(schedule.epochs)} layers and the network {n_layers}.")
-        call = _Call(
-            "pretrain", {"schedule": dataclasses.asdict(schedule), "rows": data.shape[0], "first": first_epoch}
-        )
-        worker = _Pretraining(self.engine, data, self.probe_size)
+        worker = Pretraining(self.engine, data, self.probe_size)
+        arguments = {"schedule": dataclasses.asdict(schedule), "first_epoch": first_epoch}
+        arguments |= {"samples": data.shape[0], "checksum": worker.checksum()}
 
-        def run(plan: PretrainPlan) -> list[Record] | None:
+        def run(plan: PretrainPlan, call: Call) -> list[Record] | None:
             records = worker.run(plan, self._poll)
             for record in records or ():
-                seen = self.history[call.first_record :]
-                record["layer_epoch"] = sum(earlier["layer"] == record["layer"] for earlier in seen)
+                earlier = self.history[call.first_record :]
+                record["layer_epoch"] = sum(other["layer"] == record["layer"] for other in earlier)
             return records
 
         plans = plan_epochs(schedule, data.shape[0], rng, first_epoch=first_epoch)
-        return self._drive(call, plans, run, rng, schedule.n_epochs)
+        return self._drive(Call("pretrain", arguments), plans, run, rng, schedule.n_epochs)
 
     def finetune(
         self,
@@ -214,29 +215,41 @@ class Trainer:
             rate_decay=rate_decay,
             first_epoch=first_epoch,
         )
-        arguments = {"rows": int(np.size(rows)), "epochs": epochs, "batch_size": batch_size, "rate": learning_rate}
-        arguments |= {"rate_schedule": [rate_schedule, rate_decay], "first": first_epoch}
-        arguments |= {"stopping": [n_iter_no_change, tol, early_stopping]}
+        labelled = np.ascontiguousarray(rows, dtype=np.uint32)
+        arguments: dict[str, Any] = {
+            "rows": [labelled.size, zlib.crc32(labelled.tobytes())],
+            "epochs": epochs,
+            "first_epoch": first_epoch,
+            "batch_size": batch_size,
+            "learning_rate": [learning_rate, rate_schedule, rate_decay],
+            "stopping": [n_iter_no_change, tol, early_stopping],
+        }
 
-        def run(plan: FinetunePlan) -> list[Record] | None:
+        def run(plan: FinetunePlan, call: Call) -> list[Record] | None:
             stats = self.engine.finetune_epoch(data, targets, plan, sample_weight, self._poll)
             if not stats.completed:
                 return None
-            record = {"phase": "finetune", "epoch": plan.epoch, "loss": float(stats.loss)}
-            record |= {"seconds": float(stats.seconds), "learning_rate": plan.learning_rate, "validation_score": None}
+            record: Record = {
+                "phase": "finetune",
+                "epoch": plan.epoch,
+                "loss": float(stats.loss),
+                "seconds": float(stats.seconds),
+                "learning_rate": plan.learning_rate,
+                "validation_score": None,
+            }
             if score is not None and math.isfinite(record["loss"]):
                 record["validation_score"] = float(score())
             return [record]
 
         plateau = Plateau(n_iter_no_change, tol, maximise=early_stopping)
-        return self._drive(_Call("finetune", arguments), plans, run, rng, epochs, plateau)
+        return self._drive(Call("finetune", arguments), plans, run, rng, epochs, plateau)
 
     # ---- the loop ---------------------------------------------------------------------------------
     def _drive(
         self,
-        call: _Call,
+        call: Call,
         plans: Generator[Any, Any, None],
-        run: Callable[[Any], list[Record] | None],
+        run: Callable[[Any, Call], list[Record] | None],
         rng: np.random.Generator,
         n_epochs: int,
         plateau: Plateau | None = None,
@@ -250,7 +263,7 @@ class Trainer:
         try:
             self._notify("on_train_begin")
             call, finished = self._enter(call, rng)
-            self.resumable = True
+            self._at_boundary()
             if not finished:
                 try:
                     self._epochs(call, plans, run)
@@ -261,7 +274,9 @@ class Trainer:
             self._notify("on_train_end")
         return self
 
-    def _epochs(self, call: _Call, plans: Generator[Any, Any, None], run: Callable[[Any], list[Record] | None]) -> None:
+    def _epochs(
+        self, call: Call, plans: Generator[Any, Any, None], run: Callable[[Any, Call], list[Record] | None]
+    ) -> None:
         done = _by_epoch(self.history[call.first_record :])
         self.epochs_done = len(done)
         if not self._snapshot:
@@ -272,24 +287,24 @@ class Trainer:
                 records = done.pop(0)
             else:
                 self.resumable = False
-                fresh = run(plan)
+                fresh = run(plan, call)
                 if fresh is None:
                     self.interrupted = True
                     return
                 if self._refuse_nonfinite(plan, fresh):
                     call.stopped = "diverged"
-                    self.resumable = True
+                    self._at_boundary()
                     return
                 records = fresh
                 self._record(call, records)
             if not done and call.stopped:
                 return
             try:
-                plan = plans.send(_progress(records, len(self.engine.spec.layers)))
+                plan = plans.send(layer_progress(records, len(self.engine.spec.layers)))
             except StopIteration:
                 return
 
-    def _record(self, call: _Call, records: list[Record]) -> None:
+    def _record(self, call: Call, records: list[Record]) -> None:
         """Take the records of an epoch into the history and the stopping rules, and tell the callbacks."""
         self.history.extend(records)
         self.epochs_done += 1
@@ -306,8 +321,12 @@ class Trainer:
         answers = [answer for record in records for answer in self._notify("on_epoch_end", record)]
         if any(answer is True for answer in answers):
             call.stopped = call.stopped or "callback"
-        self.resumable = True
+        self._at_boundary()
         self._notify("on_epoch_boundary")
+
+    def _at_boundary(self) -> None:
+        # A call that was cut short has left the weights between two boundaries for good.
+        self.resumable = all(call.finished for call in self._calls[:-1])
 
     def _refuse_nonfinite(self, plan: PretrainPlan | FinetunePlan, records: list[Record]) -> bool:
         """Go back to the snapshot and warn if the epoch left the finite numbers; otherwise replace the snapshot."""
@@ -341,12 +360,12 @@ class Trainer:
     def _back_to_snapshot(self, *, fresh_optimizer: bool) -> None:
         restored: dict[str, Array] = dict(self._snapshot)
         if fresh_optimizer:
-            for name, array in self.engine.get_state().items():
+            for name, shape in self.engine.spec.state_shapes().items():
                 if name.startswith(f"{self.phase}."):
-                    restored[name] = np.zeros_like(array)
+                    restored[name] = np.zeros(shape, dtype=np.int64 if name.endswith(".steps") else np.float32)
         self.engine.set_state(restored)
 
-    def _finish(self, call: _Call, rng: np.random.Generator) -> None:
+    def _finish(self, call: Call, rng: np.random.Generator) -> None:
         best = self._plateau is not None and self._plateau.maximise and self.best_score is not None
         if best and not self.diverged:
             self._back_to_snapshot(fresh_optimizer=False)
@@ -364,9 +383,14 @@ class Trainer:
         self._notify("on_progress", fraction)
         return False
 
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing has been trained or restored yet."""
+        return not self._calls and self._pending is None
+
     # ---- resumption -------------------------------------------------------------------------------
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Everything needed to continue this training: arrays by name, and JSON-able values.
+        """Return all that this training needs to continue: arrays by name, and JSON-able values.
 
         Raises
         ------
@@ -378,21 +402,14 @@ class Trainer:
                 "the state of a training can be taken between epochs only; this one was interrupted within an "
                 "epoch: continue from its last checkpoint."
             )
-        tensors = {f"engine.{name}": array for name, array in self.engine.get_state().items()}
-        tensors |= {f"best.{name}": array for name, array in self._snapshot.items() if self.best_score is not None}
         position = {
-            "version": STATE_VERSION,
-            "network": dataclasses.asdict(self.engine.spec),
-            "calls": [dataclasses.asdict(call) for call in self._calls],
             "history": self.history,
             "plateau": None if self._plateau is None else self._plateau.get_state(),
             "best_score": self.best_score,
-            "callbacks": [
-                callback.get_state() if hasattr(callback, "get_state") else {} for callback in self.callbacks
-            ],
+            "callbacks": [_state_of(callback) for callback in self.callbacks],
         }
-        # One string, so that a file's metadata may be text only; NaN and infinity are Python's own spelling.
-        return tensors, {"trainer": json.dumps(position, default=_plain)}
+        keeps_best = self._plateau is not None and self._plateau.maximise
+        return Saved.write(position, self._calls, self.engine, self._snapshot if keeps_best else {})
 
     def restore(self, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
         """Continue from what `state` gave; see the notes of the class.
@@ -407,21 +424,19 @@ class Trainer:
         ValueError
             When this is no state of a training, or that of another network.
         """
-        self._pending = saved = _Saved.read(tensors, metadata, self.engine)
-        self.history[:] = saved.position["history"]
+        saved = Saved.read(tensors, metadata, self.engine)
         self.engine.set_state(saved.engine)
-        for callback, state in zip(self.callbacks, saved.position["callbacks"], strict=False):
-            if state and hasattr(callback, "set_state"):
-                callback.set_state(state)
+        self.history[:] = saved.position["history"]
+        self._calls, self._pending = [], saved
 
-    def _enter(self, call: _Call, rng: np.random.Generator) -> tuple[_Call, bool]:
+    def _enter(self, call: Call, rng: np.random.Generator) -> tuple[Call, bool]:
         """Match a call with a restored one: the call to go on with, and whether it is complete already."""
         saved = self._pending
         if saved is None:
             self._calls.append(call)
             return call, False
         earlier = saved.calls[len(self._calls)]
-        if (earlier.phase, _canonical(earlier.arguments)) != (call.phase, _canonical(call.arguments)):
+        if (earlier.phase, canonical(earlier.arguments)) != (call.phase, canonical(call.arguments)):
             raise ValueError(
                 f"the saved training cannot continue here: it was {earlier.phase} with {earlier.arguments}, "
                 f"this is {call.phase} with {call.arguments}. Train with the same parameters and data."
@@ -434,63 +449,13 @@ class Trainer:
             self.best_score = saved.position["best_score"]
             if self._plateau is not None:
                 self._plateau.set_state(saved.position["plateau"])
+            for callback, state in zip(self.callbacks, saved.position["callbacks"], strict=False):
+                if state and hasattr(callback, "set_state"):
+                    callback.set_state(state)
             self._pending = None
         self.converged, self.diverged = earlier.stopped == "converged", earlier.stopped == "diverged"
-        rng.bit_generator.state = _arrays(earlier.rng_end if earlier.finished else earlier.rng_start)
+        rng.bit_generator.state = arrays_again(earlier.rng_end if earlier.finished else earlier.rng_start)
         return earlier, earlier.finished
-
-
-# ---- pretraining's own -----------------------------------------------------------------------------
-class _Pretraining:
-    """Runs pretraining epochs: feeds the cached encodings of a sequential schedule, measures the drift."""
-
-    def __init__(self, engine: Engine, data: Data, probe_size: int) -> None:
-        self.engine = engine
-        self.cache, self.cached_layers = data, 0
-        # A generator of its own: the probe must not shift the shuffles, and be the same for every schedule.
-        chosen = np.random.default_rng(0).choice(data.shape[0], min(probe_size, data.shape[0]), replace=False)
-        self.codes: list[Data] = [data[np.sort(chosen)]] if probe_size else []  # the probe, its encodings by 1, 2, ...
-
-    def run(self, plan: PretrainPlan, poll: Callable[[float], bool]) -> list[Record] | None:
-        """Run one epoch; None when it was cut short."""
-        while self.cached_layers < plan.first_layer:
-            k = self.cached_layers
-            self.cache, self.cached_layers = self.engine.encode(self.cache, n_layers=k + 1, first_layer=k), k + 1
-        trained = [k for k, trains in enumerate(plan.training) if trains]
-        before = self._encodings(trained[-1] + 1)
-        stats = self.engine.pretrain_epoch(self.cache, plan, poll)
-        if not stats.completed:
-            return None
-        # What the training layers and those above them encoded before is out of date now.
-        del self.codes[trained[0] + 1 :]
-        after = self._encodings(trained[-1] + 1)
-        return [
-            {
-                "phase": "pretrain",
-                "epoch": plan.epoch,
-                "layer": k,
-                "layer_epoch": 0,
-                "loss": float(stats.loss[k]),
-                "drift": _relative_change(before[k + 1], after[k + 1]) if after else math.nan,
-                "seconds": float(stats.seconds[k]),
-                "learning_rate": plan.learning_rates[k],
-            }
-            for k in trained
-        ]
-
-    def _encodings(self, n_layers: int) -> list[Data]:
-        """The probe rows and their clean encodings by one to `n_layers` layers."""
-        while self.codes and len(self.codes) <= n_layers:
-            k = len(self.codes) - 1
-            self.codes.append(self.engine.encode(self.codes[-1], n_layers=k + 1, first_layer=k))
-        return list(self.codes)
-
-
-def _relative_change(before: Array, after: Array) -> float:
-    """Frobenius norm of the change over that of what was there before."""
-    old = np.asarray(before, dtype=np.float64)
-    change = float(np.linalg.norm(np.asarray(after, dtype=np.float64) - old))
-    return change / (float(np.linalg.norm(old)) or change or 1.0)
 
 
 def _all_finite(array: Array) -> bool:
@@ -505,86 +470,5 @@ def _by_epoch(records: list[Record]) -> list[list[Record]]:
     return list(groups.values())
 
 
-def _progress(records: list[Record], n_layers: int) -> LayerProgress | None:
-    if records[0]["phase"] != "pretrain":
-        return None
-    loss, drift = [math.nan] * n_layers, [math.nan] * n_layers
-    for record in records:
-        loss[record["layer"]], drift[record["layer"]] = record["loss"], record["drift"]
-    return LayerProgress(tuple(loss), tuple(drift))
-
-
-# ---- saved states ----------------------------------------------------------------------------------
-@dataclasses.dataclass
-class _Call:
-    """A call of `pretrain` or `finetune`: what it was asked, and where it stands."""
-
-    phase: str
-    arguments: dict[str, Any]
-    first_record: int = 0
-    rng_start: Any = None
-    rng_end: Any = None
-    stopped: str = ""  # the reason to run no further epoch: "converged", "callback" or "diverged"
-    finished: bool = False
-
-
-@dataclasses.dataclass
-class _Saved:
-    """A checked state."""
-
-    position: dict[str, Any]
-    calls: list[_Call]
-    engine: dict[str, Array]
-    best: dict[str, Array]
-
-    @classmethod
-    def read(cls, tensors: Mapping[str, Array], metadata: Mapping[str, Any], engine: Engine) -> _Saved:
-        try:
-            position = json.loads(metadata["trainer"])
-            version, network = position["version"], position["network"]
-            calls = [_Call(**call) for call in position["calls"]]
-            _ = position["history"], position["plateau"], position["best_score"], position["callbacks"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError("this is no saved state of a training; give the file of a Checkpoint.") from error
-        if version != STATE_VERSION:
-            raise ValueError(f"the saved training has format {version}, this gesda reads {STATE_VERSION}.")
-        if _canonical(network) != _canonical(dataclasses.asdict(engine.spec)):
-            raise ValueError(
-                "the saved training is that of another network (layers, optimiser, head or seed differ); "
-                "continue it with the same parameters and random_state."
-            )
-        parts: dict[str, dict[str, Array]] = {}
-        for prefix, shapes in (("engine.", engine.spec.state_shapes()), ("best.", engine.spec.parameter_shapes())):
-            part = {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
-            parts[prefix] = part
-            if prefix == "best." and not part:
-                continue
-            for name, shape in shapes.items():
-                if name not in part or part[name].shape != shape:
-                    found = part[name].shape if name in part else "nothing"
-                    raise ValueError(
-                        f"the saved training is damaged: {prefix}{name} must have shape {shape}; got {found}."
-                    )
-        return cls(position, calls, parts["engine."], parts["best."])
-
-
-def _plain(value: Any) -> Any:
-    """NumPy values (the states of some bit generators) as JSON knows them."""
-    if isinstance(value, np.ndarray):
-        return {"array": value.tolist(), "dtype": str(value.dtype)}
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} cannot be saved as JSON.")
-
-
-def _arrays(value: Any) -> Any:
-    """Undo `_plain`."""
-    if isinstance(value, dict):
-        if value.keys() == {"array", "dtype"}:
-            return np.array(value["array"], dtype=value["dtype"])
-        return {key: _arrays(entry) for key, entry in value.items()}
-    return value
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, default=_plain, sort_keys=True)
+def _state_of(callback: Any) -> dict[str, Any]:
+    return callback.get_state() if hasattr(callback, "get_state") else {}
