@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import datetime
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
@@ -46,6 +47,27 @@ def unpin_openblas() -> dict[str, str]:
 #: What was unset when this module was imported, and whether that came in time for this process.
 UNPINNED = unpin_openblas()
 UNPINNED_IN_TIME = not UNPINNED or "numpy" not in sys.modules
+
+
+def use_checkout() -> bool:
+    """Make gesda importable from this checkout where it is not installed; whether that was needed."""
+    if importlib.util.find_spec("gesda") is not None:
+        return str(ROOT) in sys.path
+    sys.path.append(str(ROOT))
+    return True
+
+
+FROM_CHECKOUT = use_checkout()
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """Environment of a subprocess: OpenBLAS unpinned, every thread pool of the asked size, gesda importable."""
+    environment = {name: value for name, value in os.environ.items() if name not in PINS}
+    environment |= {f"{pool}_NUM_THREADS": str(threads) for pool in ("OMP", "OPENBLAS", "MKL")}
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    if FROM_CHECKOUT:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
+    return environment
 
 
 def environment_report() -> list[str]:

@@ -53,18 +53,11 @@ class Worker:
         self.name = name
         self.failure: str | None = None
         self.idle_seconds = 0.0
-        environment = dict(os.environ)
-        for pin in common.PINS:
-            environment.pop(pin, None)
-        for pool in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
-            environment[f"{pool}_NUM_THREADS"] = str(threads)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(common.ROOT), environment.get("PYTHONPATH", ""))))
-        environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
         self._process = subprocess.Popen(
             [python, str(WORKER), name, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=common.child_environment(threads),
             text=True,
             bufsize=1,
         )
