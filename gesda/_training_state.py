@@ -89,6 +89,11 @@ class Saved:
                     )
         return cls(position, calls, parts["engine."], parts["best."])
 
+    def records(self, n_calls: int) -> list[dict[str, Any]]:
+        """Return the history at the end of the first `n_calls` calls (of 0: before the first)."""
+        history: list[dict[str, Any]] = self.position["history"]
+        return history[: self.calls[n_calls].first_record] if n_calls < len(self.calls) else list(history)
+
 
 def _plain(value: Any) -> Any:
     """Turn NumPy values (the states of some bit generators) into what JSON knows."""

@@ -257,7 +257,7 @@ class Trainer:
         """Run the epochs of a call, those that a restored state has already seen without the engine."""
         self.phase, self.n_epochs, self.epochs_done = call.phase, n_epochs, 0
         self.interrupted = self.diverged = self.converged = False
-        self._plateau, self.best_score = plateau, None
+        self._plateau, self.best_score, self._snapshot = plateau, None, {}
         call.first_record, call.rng_start = len(self.history), rng.bit_generator.state
         self.resumable = False
         try:
@@ -279,7 +279,7 @@ class Trainer:
     ) -> None:
         done = _by_epoch(self.history[call.first_record :])
         self.epochs_done = len(done)
-        if not self._snapshot:
+        if not self._snapshot:  # a restored state may have brought the best weights
             self._snapshot = self.engine.get_parameters()
         plan = next(plans, None)
         while plan is not None:
@@ -326,7 +326,8 @@ class Trainer:
 
     def _at_boundary(self) -> None:
         # A call that was cut short has left the weights between two boundaries for good.
-        self.resumable = all(call.finished for call in self._calls[:-1])
+        # And the weights of a restored state belong to its last call: until that is reached they fit no other.
+        self.resumable = self._pending is None and all(call.finished for call in self._calls[:-1])
 
     def _refuse_nonfinite(self, plan: PretrainPlan | FinetunePlan, records: list[Record]) -> bool:
         """Go back to the snapshot and warn if the epoch left the finite numbers; otherwise replace the snapshot."""
@@ -353,7 +354,7 @@ class Trainer:
             f"{name} diverged in epoch {plan.epoch} at {where}: {what}. The weights of the last good epoch are "
             f"restored; lower the learning rate or scale the data.",
             ConvergenceWarning,
-            stacklevel=6,
+            stacklevel=5,  # the caller of pretrain or finetune
         )
         return True
 
@@ -426,8 +427,8 @@ class Trainer:
         """
         saved = Saved.read(tensors, metadata, self.engine)
         self.engine.set_state(saved.engine)
-        self.history[:] = saved.position["history"]
-        self._calls, self._pending = [], saved
+        self.history[:] = saved.records(0)
+        self._calls, self._pending, self.resumable = [], saved, False
 
     def _enter(self, call: Call, rng: np.random.Generator) -> tuple[Call, bool]:
         """Match a call with a restored one: the call to go on with, and whether it is complete already."""
@@ -442,6 +443,7 @@ class Trainer:
                 f"this is {call.phase} with {call.arguments}. Train with the same parameters and data."
             )
         self._calls.append(earlier)
+        self.history[:] = saved.records(len(self._calls))
         if len(self._calls) == len(saved.calls):
             # The caller may have initialised a head since `restore`, so the arrays are set here again.
             self.engine.set_state(saved.engine)

@@ -214,6 +214,16 @@ def test_a_training_continues_from_its_checkpoint_with_the_same_bits(phase, epoc
     assert all(state[name].tobytes() == whole[name].tobytes() for name in whole)
 
 
+def test_a_training_may_crash_again_before_it_gets_on(tmp_path):
+    path = tmp_path / "training.safetensors"
+    whole = train([]).engine.get_state()
+    for _ in range(3):  # the first crash is in the second fine-tuning epoch, the next ones as well: nothing is lost
+        with pytest.raises(OSError, match="power cut"):
+            train([Crash("finetune", 1, OSError("power cut")), Checkpoint(path, resume=True)])
+    state = train([Checkpoint(path, resume=True)]).engine.get_state()
+    assert all(state[name].tobytes() == whole[name].tobytes() for name in whole)
+
+
 def test_a_resumed_training_runs_only_what_is_left(tmp_path):
     path = tmp_path / "training.safetensors"
     with pytest.raises(OSError, match="power cut"):

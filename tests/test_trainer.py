@@ -168,6 +168,16 @@ def test_sequential_from_the_cache_gives_the_bits_of_the_longest_stagger(epochs,
     assert histories[0] == histories[1]
 
 
+def test_sequential_from_the_cache_gives_the_same_bits_on_the_cpu_engine(seed):
+    cpu = pytest.importorskip("gesda.engine.cpu", reason="the C++ core is not built", exc_type=ImportError)
+    states = []
+    for kind in ("sequential", "crosspre"):
+        engine = engine_of(seed, lambda spec: cpu.CpuEngine(spec, n_jobs=2))
+        Trainer(engine).pretrain(data_of(seed)[0], schedule_of(kind, 3), np.random.default_rng(seed))
+        states.append(engine.get_state())
+    assert_same_bits(*states)
+
+
 def test_sequential_agrees_with_the_longest_stagger_on_the_reference_engine(seed):
     # The reference rounds what it hands out to float32 and computes in float64, so the cache costs the last bits.
     parameters = []
@@ -484,6 +494,18 @@ def test_a_training_resumed_at_any_boundary_gives_the_bits_of_an_uninterrupted_o
         assert_same_bits(engine.get_state(), other.get_state())
         assert without_seconds(trainer.history) == without_seconds(whole.history)
         assert (trainer.converged, trainer.best_score) == (whole.converged, whole.best_score)
+
+
+def test_a_restored_history_comes_back_call_by_call(seed):
+    keep = Keep()
+    whole = Trainer(engine_of(seed), callbacks=[keep])
+    whole_training(whole, seed, schedule_of(), np.random.default_rng(seed))
+    trainer = Trainer(engine_of(seed))
+    trainer.restore(*keep.states[-1])
+    assert trainer.history == [] and not trainer.resumable  # nothing has been asked for yet
+    trainer.pretrain(data_of(seed)[0], schedule_of(), np.random.default_rng(seed))
+    assert trainer.history == [record for record in whole.history if record["phase"] == "pretrain"]
+    assert not trainer.resumable  # the weights are already those of the fine-tuning
 
 
 def state_after_pretraining(seed=0):
