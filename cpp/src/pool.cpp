@@ -2,15 +2,15 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
-#include <fstream>
+#include <exception>
 #include <mutex>
-#include <system_error>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -179,8 +179,9 @@ int Crew::open_next_phase(int me) {
   const int done = phase_;
   bool more = false;
   if (!stopped_.load(std::memory_order_relaxed)) {
-    while (++phase_ < n_phases_ && tasks_per_phase_[phase_] <= 0) {
-    }
+    do {
+      ++phase_;
+    } while (phase_ < n_phases_ && tasks_per_phase_[phase_] <= 0);
     more = phase_ < n_phases_;
     if (more && done >= 0 && done < first_uninterruptible_ && stop_ != nullptr &&
         stop_->load(std::memory_order_relaxed)) {

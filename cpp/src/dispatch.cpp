@@ -1,0 +1,51 @@
+#include "cpp/src/dispatch.hpp"
+
+#include <stdexcept>
+
+namespace gesda {
+
+#define GESDA_DECLARE(variant) \
+  namespace variant {          \
+  extern const Kernels kTable; \
+  }
+#if defined(GESDA_HAVE_AVX512)
+GESDA_DECLARE(avx512)
+#endif
+#if defined(GESDA_HAVE_AVX2)
+GESDA_DECLARE(avx2)
+#endif
+#if defined(GESDA_HAVE_NEON)
+GESDA_DECLARE(neon)
+#endif
+GESDA_DECLARE(baseline)
+#undef GESDA_DECLARE
+
+const std::vector<const Kernels*>& runnable_kernels() {
+  static const std::vector<const Kernels*> runnable = [] {
+    std::vector<const Kernels*> found;
+#if defined(GESDA_HAVE_AVX512)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq"))
+      found.push_back(&avx512::kTable);
+#endif
+#if defined(GESDA_HAVE_AVX2)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kTable);
+#endif
+#if defined(GESDA_HAVE_NEON)
+    found.push_back(&neon::kTable);  // part of every aarch64
+#endif
+    found.push_back(&baseline::kTable);
+    return found;
+  }();
+  return runnable;
+}
+
+const Kernels& find_kernels(const std::string& name) {
+  for (const Kernels* kernels : runnable_kernels())
+    if (name.empty() || name == kernels->name) return *kernels;
+  std::string known;
+  for (const Kernels* kernels : runnable_kernels()) known += (known.empty() ? "" : ", ") + std::string(kernels->name);
+  throw std::invalid_argument("SIMD variant '" + name + "' cannot run here; this machine runs " + known + ".");
+}
+
+}  // namespace gesda

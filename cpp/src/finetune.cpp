@@ -1,0 +1,179 @@
+// An epoch of fine-tuning: the whole stack under a softmax or linear head.
+//
+// A step's phases: the rows and all dropout masks; one phase forward for each layer and one for the head's product; the
+// head's loss; one phase backward for each layer; then all updates at once, because they read only what is finished.
+#include <algorithm>
+#include <memory>
+
+#include "cpp/src/state.hpp"
+
+namespace gesda {
+
+namespace {
+
+class FinetuneRun {
+ public:
+  FinetuneRun(Network::State& state, const Samples& samples, const Targets& targets, const FinetunePlan& plan,
+              int most_rows);
+
+  void prepare_step(const u32* ids, int rows);
+  const std::vector<JobList>& phases() const { return phases_; }
+  int first_update_phase() const { return static_cast<int>(phases_.size()) - 1; }
+  double finish_step();
+
+ private:
+  float dropout(std::size_t position) const {
+    return state_.spec.head.dropout.empty() ? 0.0f : state_.spec.head.dropout[position];
+  }
+  void build(int rows);
+
+  Network::State& state_;
+  const float rate_;
+  const std::size_t n_layers_;
+  int rows_ = 0;
+
+  std::vector<Matrix> values_;  // the input, then each layer's encoding, after dropout
+  std::vector<Matrix> deltas_;  // of each layer's logits
+  Matrix logits_;
+  std::vector<BitStorage> dropped_;  // of each layer's encoding
+  std::vector<double> losses_;
+
+  GatherTask gather_{};
+  CorruptTask input_dropout_{};
+  std::vector<CorruptTask> dropout_;
+  std::vector<EncodeTask> forward_;
+  HeadTask head_{};
+  std::vector<BackpropTask> backward_;
+  UpdateRule rule_{};
+  std::vector<UpdateTask> update_weights_;
+  std::vector<BiasTask> update_biases_;
+  std::vector<JobList> phases_;
+};
+
+FinetuneRun::FinetuneRun(Network::State& state, const Samples& samples, const Targets& targets, const FinetunePlan& plan,
+                         int most_rows)
+    : state_(state), rate_(plan.learning_rate), n_layers_(state.layers.size()) {
+  const int width = state.width();
+  const NetworkSpec& spec = state.spec;
+  const int n_inputs = spec.layers[0].n_visible;
+  values_.push_back(minibatch_matrix(most_rows, n_inputs, width));
+  gather_ = {data_rows(samples), nullptr, 0, n_inputs, values_[0].panels()};
+  input_dropout_ = dropout_task(spec, dropout(0), 0, n_inputs, plan.epoch);
+  input_dropout_.in = input_dropout_.out = values_[0].panels();
+
+  const auto add_parameter = [&](Parameter& w, Parameter& b, std::size_t input, const Matrix& delta) {
+    for (Parameter* p : {&w, &b}) prepare_slots(p->finetune_slots, p->values, spec.head.optimizer.kind, width);
+    UpdateTask weights = weight_update(w, w.finetune_slots);
+    weights.a1 = values_[input].panels();
+    weights.b1 = delta.panels();
+    weights.l2 = spec.head.l2;
+    update_weights_.push_back(weights);
+    BiasTask biases = bias_update(b, b.finetune_slots);
+    biases.deltas = delta.panels();
+    update_biases_.push_back(biases);
+  };
+  for (std::size_t k = 0; k < n_layers_; ++k) {
+    const LayerSpec& layer = spec.layers[k];
+    values_.push_back(minibatch_matrix(most_rows, layer.n_hidden, width));
+    deltas_.push_back(minibatch_matrix(most_rows, layer.n_hidden, width));
+    const float rate = dropout(k + 1);
+    dropped_.push_back(rate > 0.0f ? BitStorage(most_rows, layer.n_hidden) : BitStorage());
+    dropout_.push_back(dropout_task(spec, rate, static_cast<int>(k) + 1, layer.n_hidden, plan.epoch));
+    dropout_[k].corrupted = dropped_[k].view();
+    const float scale = dropout_[k].scale;
+    forward_.push_back({values_[k].panels(), layer.n_visible, layer.n_hidden, state.encoder(k), state.layers[k].b.vector(),
+                        layer.activation, values_[k + 1].panels(), {}, dropped_[k].view(), scale});
+    add_parameter(state.layers[k].w, state.layers[k].b, k, deltas_[k]);
+  }
+  const int n_top = spec.layers.back().n_hidden, n_outputs = spec.head.n_outputs;
+  logits_ = minibatch_matrix(most_rows, n_outputs, width);
+  const Weights head_weights{state.head_w.values.panels(), n_top, false};
+  forward_.push_back({values_[n_layers_].panels(), n_top, n_outputs, head_weights, state.head_b.vector(), kLinear,
+                      logits_.panels(), {}, {}, 1.0f});
+  add_parameter(state.head_w, state.head_b, n_layers_, logits_);
+  losses_.assign(static_cast<std::size_t>(most_rows), 0.0);
+  head_ = {spec.head.kind, logits_.panels(), n_outputs, nullptr, targets.classes, targets.values, targets.weights,
+           losses_.data()};
+
+  for (std::size_t k = 0; k < n_layers_; ++k) {
+    const bool top = k + 1 == n_layers_;
+    const int above = top ? n_outputs : spec.layers[k + 1].n_hidden;
+    Weights weights = top ? head_weights : state.encoder(k + 1);
+    weights.transposed = true;
+    backward_.push_back({top ? logits_.panels() : deltas_[k + 1].panels(), above, spec.layers[k].n_hidden, weights,
+                         spec.layers[k].activation, values_[k + 1].panels(), deltas_[k].panels(), dropped_[k].view(),
+                         dropout_[k].scale, nullptr, nullptr});
+  }
+}
+
+void FinetuneRun::build(int rows) {
+  const Kernels& kernels = *state_.kernels;
+  rows_ = rows;
+  phases_.assign(2 * n_layers_ + 5, JobList());
+  std::size_t phase = 0;
+  phases_[phase].gather(kernels, gather_, rows, 0);
+  for (std::size_t k = 0; k < n_layers_; ++k) {
+    if (dropout_[k].corrupted.words == nullptr) continue;
+    dropout_[k].rows = rows;
+    phases_[phase].corrupt(kernels, dropout_[k], 0);
+  }
+  ++phase;
+  if (dropout(0) > 0.0f) {
+    input_dropout_.rows = rows;
+    phases_[phase].corrupt(kernels, input_dropout_, 0);
+  }
+  ++phase;
+  for (EncodeTask& task : forward_) phases_[phase++].encode(kernels, task, rows, 0);
+  phases_[phase++].head(kernels, head_, rows, 0);
+  for (std::size_t k = n_layers_; k-- > 0;) phases_[phase++].backprop(kernels, backward_[k], rows, 0);
+  for (UpdateTask& task : update_weights_) {
+    task.rows = rows;
+    task.inverse_rows = 1.0f / static_cast<float>(rows);
+    task.rule = &rule_;
+    phases_[phase].update(kernels, task, 0);
+  }
+  for (BiasTask& task : update_biases_) {
+    task.rows = rows;
+    task.inverse_rows = 1.0f / static_cast<float>(rows);
+    task.rule = &rule_;
+    phases_[phase].update_bias(kernels, task, 0);
+  }
+}
+
+void FinetuneRun::prepare_step(const u32* ids, int rows) {
+  if (rows != rows_) build(rows);
+  gather_.ids = input_dropout_.ids = head_.ids = ids;
+  for (CorruptTask& task : dropout_) task.ids = ids;
+  rule_ = update_rule(state_.spec.head.optimizer, rate_, state_.finetune_steps + 1);
+}
+
+double FinetuneRun::finish_step() {
+  ++state_.finetune_steps;
+  double loss = 0.0;
+  for (int row = 0; row < rows_; ++row) loss += losses_[static_cast<std::size_t>(row)];
+  return loss;
+}
+
+}  // namespace
+
+EpochStats Network::finetune_epoch(const Samples& samples, const Targets& targets, const FinetunePlan& plan,
+                                   const Poll& poll) {
+  const std::size_t batch = static_cast<std::size_t>(plan.batch_size);
+  FinetuneRun run(*state_, samples, targets, plan, static_cast<int>(std::min(batch, plan.n_visits)));
+  Crew crew(*state_->kernels, state_->n_threads, 1, &poll);
+  double loss = 0.0;
+  std::size_t visited = 0;
+  bool completed = true;
+  while (completed && visited < plan.n_visits) {
+    const double fraction = static_cast<double>(visited) / static_cast<double>(plan.n_visits);
+    const std::size_t rows = std::min(batch, plan.n_visits - visited);
+    run.prepare_step(plan.order + visited, static_cast<int>(rows));
+    completed = !crew.asked_to_stop(fraction) && crew.run(run.phases(), run.first_update_phase(), fraction);
+    if (!completed) break;
+    loss += run.finish_step();
+    visited += rows;
+  }
+  return {{visited > 0 ? loss / static_cast<double>(visited) : 0.0}, crew.seconds(), completed};
+}
+
+}  // namespace gesda

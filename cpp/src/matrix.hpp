@@ -1,0 +1,86 @@
+// Storage in panels: aligned memory, matrices, and vectors padded to whole panels.
+#pragma once
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "cpp/src/kernel_table.hpp"
+
+namespace gesda {
+
+// Zero-filled floats, aligned for every variant; moves, does not copy.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(std::size_t size) : size_(size) {
+    if (size == 0) return;
+    const std::size_t bytes = (size * sizeof(float) + 63) / 64 * 64;
+    data_ = static_cast<float*>(std::aligned_alloc(64, bytes));
+    if (data_ == nullptr) throw std::bad_alloc();
+    std::memset(data_, 0, bytes);
+  }
+  Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~Buffer() { std::free(data_); }
+
+  float* data() const { return data_; }
+  std::size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+
+ private:
+  float* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+inline int panel_count(int columns, int width) { return (columns + width - 1) / width; }
+
+// A matrix in panels (kernel_table.hpp). `spare_rows` pad each panel, so that panels of activations, which are read
+// side by side, do not compete for the same cache sets.
+class Matrix {
+ public:
+  Matrix() = default;
+  Matrix(int rows, int columns, int width, int spare_rows = 0)
+      : rows_(rows),
+        columns_(columns),
+        width_(width),
+        stride_(static_cast<std::size_t>(rows + spare_rows) * static_cast<std::size_t>(width)),
+        storage_(stride_ * static_cast<std::size_t>(panel_count(columns, width))) {}
+
+  int rows() const { return rows_; }
+  int columns() const { return columns_; }
+  bool empty() const { return storage_.empty(); }
+  Panels panels() const { return {storage_.data(), stride_}; }
+
+  void read(const float* row_major) {
+    for (int r = 0; r < rows_; ++r)
+      for (int c = 0; c < columns_; ++c) *element(r, c) = row_major[index(r, c)];
+  }
+  void write(float* row_major) const {
+    for (int r = 0; r < rows_; ++r)
+      for (int c = 0; c < columns_; ++c) row_major[index(r, c)] = *element(r, c);
+  }
+
+ private:
+  std::size_t index(int r, int c) const {
+    return static_cast<std::size_t>(r) * static_cast<std::size_t>(columns_) + static_cast<std::size_t>(c);
+  }
+  float* element(int r, int c) const {
+    return storage_.data() + static_cast<std::size_t>(c / width_) * stride_ +
+           static_cast<std::size_t>(r) * static_cast<std::size_t>(width_) + c % width_;
+  }
+
+  int rows_ = 0, columns_ = 0, width_ = 1;
+  std::size_t stride_ = 0;
+  Buffer storage_;
+};
+
+// Activations of a minibatch.
+inline Matrix minibatch_matrix(int rows, int columns, int width) { return Matrix(rows, columns, width, 3); }
+
+}  // namespace gesda

@@ -1,0 +1,267 @@
+// An epoch of pretraining: the wavefront of CrossPre.
+//
+// Layer at offset o (counted from the plan's first layer) does its step s at tick s + o, so within a tick no layer
+// waits for another, and the result is exactly that of plain nested loops: a layer encodes minibatch s for the next one
+// with its weights at the start of step s, before it updates them. Each tick has five phases for all layers together:
+//
+//   prepare   gather the rows (first layer) and corrupt them           x, x~
+//   encode    h = s(x~ W + b); the next layer's input s(x W + b)
+//   decode    d = dLoss/da over x; statistics for the penalties
+//   backprop  e = (d W) * s'(h)
+//   update    W, b, c (V)
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "cpp/src/state.hpp"
+
+namespace gesda {
+
+namespace {
+
+enum Phase { kGather, kCorrupt, kEncode, kDecode, kBackprop, kUpdate, kPhases };
+
+// Everything one layer works on. A layer above the first reads its clean input from one of two buffers, in turn: while
+// it works on one, the layer under it fills the other.
+class LayerRun {
+ public:
+  LayerRun(Network::State& state, std::size_t layer, const Samples& samples, const PretrainPlan& plan, int most_rows);
+
+  bool trains() const { return trains_; }
+  // Where the layer under it puts the clean input of step `step`.
+  Panels input(std::size_t step) const { return clean_[clean_.size() == 1 ? 0 : step % 2].panels(); }
+  void feed(LayerRun* next, bool noisy) {
+    next_ = next;
+    noisy_handoff_ = noisy && trains_;
+  }
+  // Prepares the records for a step and appends its jobs to the phases.
+  void append_step(std::size_t step, const u32* ids, int rows, std::vector<JobList>& phases);
+  // After the step: its loss.
+  void finish_step();
+  double loss() const { return loss_; }
+
+ private:
+  void append_training(std::size_t step, int rows, std::vector<JobList>& phases);
+  void append_update(int rows, std::vector<JobList>& phases);
+
+  Network::State& state_;
+  const LayerSpec& spec_;
+  const std::size_t layer_;
+  const int id_;
+  const bool first_, trains_;
+  const float rate_;
+  LayerRun* next_ = nullptr;
+  bool noisy_handoff_ = false;
+
+  std::vector<Matrix> clean_;
+  Matrix noisy_, h_, e_;
+  BitStorage corrupted_;
+  Buffer slope_, contraction_, decay_;
+  std::vector<double> loss_slots_;
+  std::size_t used_slots_ = 0;
+  double loss_ = 0.0;
+
+  GatherTask gather_{};
+  CorruptTask corrupt_{};
+  EncodeTask encode_{}, handoff_{};
+  DecodeTask decode_{};
+  StatisticsTask statistics_{};
+  BackpropTask backprop_{};
+  UpdateRule rule_{};
+  UpdateTask update_w_{}, update_v_{};
+  BiasTask update_b_{}, update_c_{};
+};
+
+LayerRun::LayerRun(Network::State& state, std::size_t layer, const Samples& samples, const PretrainPlan& plan,
+                   int most_rows)
+    : state_(state),
+      spec_(state.spec.layers[layer]),
+      layer_(layer),
+      id_(static_cast<int>(layer) - plan.first_layer),
+      first_(id_ == 0),
+      trains_(plan.training[layer]),
+      rate_(plan.learning_rates[layer]) {
+  const int width = state.width();
+  for (int i = 0; i < (first_ ? 1 : 2); ++i) clean_.push_back(minibatch_matrix(most_rows, spec_.n_visible, width));
+  gather_ = {data_rows(samples), nullptr, 0, spec_.n_visible, clean_[0].panels()};
+  const LayerParameters& p = state.layers[layer];
+  handoff_ = {{}, spec_.n_visible, spec_.n_hidden, state.encoder(layer), p.b.vector(), spec_.activation, {}, {}, {}, 1.0f};
+  if (!trains_) return;
+
+  noisy_ = minibatch_matrix(most_rows, spec_.n_visible, width);
+  h_ = minibatch_matrix(most_rows, spec_.n_hidden, width);
+  e_ = minibatch_matrix(most_rows, spec_.n_hidden, width);
+  const bool emphasis = spec_.emphasis_corrupted != 1.0f || spec_.emphasis_clean != 1.0f;
+  if (emphasis) corrupted_ = BitStorage(most_rows, spec_.n_visible);
+  corrupt_ = corrupt_task(state.spec, layer, plan.epoch);
+  corrupt_.out = noisy_.panels();
+  corrupt_.corrupted = corrupted_.view();
+  encode_ = handoff_;
+  encode_.in = noisy_.panels();
+  encode_.out = h_.panels();
+  loss_slots_.assign(most_blocks(*state.kernels, most_rows, panel_count(spec_.n_visible, width)), 0.0);
+  decode_ = {h_.panels(),   spec_.n_hidden, spec_.n_visible,          state.decoder(layer),  p.c.vector(),
+             spec_.output,  spec_.loss,     {},                       corrupted_.view(),     spec_.emphasis_corrupted,
+             spec_.emphasis_clean, loss_slots_.data(), most_rows};
+  backprop_ = {{},           spec_.n_visible, spec_.n_hidden, state.decoder_transposed(layer), spec_.activation,
+               h_.panels(),  e_.panels(),     {},             1.0f,                            nullptr, nullptr};
+  if (spec_.sparsity != 0.0f || spec_.contractive != 0.0f) {
+    const std::size_t size = static_cast<std::size_t>(panel_count(spec_.n_hidden, width) * width);
+    slope_ = Buffer(size);
+    contraction_ = Buffer(size);
+    decay_ = Buffer(size);
+    statistics_ = {h_.panels(), 0, spec_.n_hidden, p.w.values.panels(), spec_.n_visible, spec_.activation, spec_.sparsity,
+                   spec_.sparsity_target, spec_.contractive, slope_.data(), contraction_.data(), decay_.data()};
+    if (spec_.sparsity != 0.0f) backprop_.slope = slope_.data();
+    if (spec_.contractive != 0.0f) backprop_.contraction = contraction_.data();
+  }
+
+  LayerParameters& mine = state.layers[layer];
+  const Optimizer kind = state.spec.optimizer.kind;
+  for (Parameter* parameter : {&mine.w, &mine.b, &mine.c, &mine.v})
+    if (!parameter->values.empty()) prepare_slots(parameter->pretrain_slots, parameter->values, kind, width);
+  update_w_ = weight_update(mine.w, mine.w.pretrain_slots);
+  update_b_ = bias_update(mine.b, mine.b.pretrain_slots);
+  update_c_ = bias_update(mine.c, mine.c.pretrain_slots);
+  update_w_.a1 = noisy_.panels();
+  update_w_.b1 = e_.panels();
+  update_w_.l2 = spec_.l2;
+  if (spec_.contractive != 0.0f) update_w_.decay = decay_.data();
+  update_b_.deltas = e_.panels();
+  if (spec_.tied) {
+    update_w_.b2 = h_.panels();
+  } else {
+    update_v_ = weight_update(mine.v, mine.v.pretrain_slots);
+    update_v_.a1 = h_.panels();
+    update_v_.l2 = spec_.l2;
+  }
+}
+
+void LayerRun::append_step(std::size_t step, const u32* ids, int rows, std::vector<JobList>& phases) {
+  const Kernels& kernels = *state_.kernels;
+  if (first_) {
+    gather_.ids = ids;
+    phases[kGather].gather(kernels, gather_, rows, id_);
+  }
+  corrupt_.ids = ids;
+  if (next_ != nullptr && !noisy_handoff_) {
+    handoff_.in = input(step);
+    handoff_.out = next_->input(step);
+    phases[kEncode].encode(kernels, handoff_, rows, id_);
+  }
+  if (trains_) append_training(step, rows, phases);
+}
+
+void LayerRun::append_training(std::size_t step, int rows, std::vector<JobList>& phases) {
+  const Kernels& kernels = *state_.kernels;
+  const Panels x = input(step);
+  corrupt_.rows = rows;
+  corrupt_.in = x;
+  phases[kCorrupt].corrupt(kernels, corrupt_, id_);
+
+  encode_.copy = noisy_handoff_ && next_ != nullptr ? next_->input(step) : Panels{};
+  phases[kEncode].encode(kernels, encode_, rows, id_);
+
+  decode_.clean = x;
+  const int panels = panel_count(spec_.n_visible, state_.width());
+  decode_.rows_per_block = rows_per_job(kernels, rows, panels);
+  used_slots_ = static_cast<std::size_t>(panels) * static_cast<std::size_t>(ceil_div(rows, decode_.rows_per_block));
+  phases[kDecode].decode(kernels, decode_, rows, id_);
+  if (!slope_.empty()) {
+    statistics_.rows = rows;
+    phases[kDecode].statistics(kernels, statistics_, id_);
+  }
+  backprop_.in = x;  // d by now
+  phases[kBackprop].backprop(kernels, backprop_, rows, id_);
+  append_update(rows, phases);
+}
+
+void LayerRun::append_update(int rows, std::vector<JobList>& phases) {
+  const Kernels& kernels = *state_.kernels;
+  const Panels d = backprop_.in;
+  rule_ = update_rule(state_.spec.optimizer, rate_, state_.pretrain_steps[layer_] + 1);
+  for (UpdateTask* task : {&update_w_, &update_v_}) {
+    task->rows = rows;
+    task->rule = &rule_;
+    task->inverse_rows = 1.0f / static_cast<float>(rows);
+  }
+  for (BiasTask* task : {&update_b_, &update_c_}) {
+    task->rows = rows;
+    task->rule = &rule_;
+    task->inverse_rows = 1.0f / static_cast<float>(rows);
+  }
+  update_c_.deltas = d;
+  if (spec_.tied) {
+    update_w_.a2 = d;
+  } else {
+    update_v_.b1 = d;
+    phases[kUpdate].update(kernels, update_v_, id_);
+  }
+  phases[kUpdate].update(kernels, update_w_, id_);
+  phases[kUpdate].update_bias(kernels, update_b_, id_);
+  phases[kUpdate].update_bias(kernels, update_c_, id_);
+}
+
+void LayerRun::finish_step() {
+  for (std::size_t i = 0; i < used_slots_; ++i) loss_ += loss_slots_[i];
+  ++state_.pretrain_steps[layer_];
+}
+
+}  // namespace
+
+EpochStats Network::pretrain_epoch(const Samples& samples, const PretrainPlan& plan, const Poll& poll) {
+  State& state = *state_;
+  const std::size_t first = static_cast<std::size_t>(plan.first_layer);
+  std::size_t last = first;  // the highest layer that trains
+  for (std::size_t k = first; k < plan.training.size(); ++k)
+    if (plan.training[k]) last = k;
+  const std::size_t n_layers = last - first + 1;
+  const std::size_t batch = static_cast<std::size_t>(plan.batch_size);
+  std::size_t n_steps = (plan.n_visits + batch - 1) / batch;
+  const int most_rows = static_cast<int>(std::min(batch, plan.n_visits));
+
+  std::vector<std::unique_ptr<LayerRun>> runs;
+  for (std::size_t k = first; k <= last; ++k)
+    runs.emplace_back(new LayerRun(state, k, samples, plan, most_rows));
+  for (std::size_t o = 0; o + 1 < n_layers; ++o) runs[o]->feed(runs[o + 1].get(), plan.noisy_handoff);
+
+  Crew crew(*state.kernels, state.n_threads, n_layers, &poll);
+  std::vector<JobList> phases(kPhases);
+  std::size_t visited = 0;
+  bool completed = true;
+  for (std::size_t tick = 0; tick + 1 < n_steps + n_layers; ++tick) {
+    const double fraction = static_cast<double>(tick) / static_cast<double>(n_steps + n_layers - 1);
+    if (completed && tick < n_steps && crew.asked_to_stop(fraction)) {
+      n_steps = tick;  // no new minibatch; those on their way finish, so all layers have seen the same ones
+      completed = false;
+      if (tick == 0) break;
+    }
+    for (JobList& phase : phases) phase.clear();
+    const auto active = [&](std::size_t o) { return tick >= o && tick - o < n_steps; };
+    for (std::size_t o = 0; o < n_layers; ++o) {
+      if (!active(o)) continue;
+      const std::size_t begin = (tick - o) * batch;
+      const int rows = static_cast<int>(std::min(batch, plan.n_visits - begin));
+      runs[o]->append_step(tick - o, plan.order + begin, rows, phases);
+      if (o == 0) visited += static_cast<std::size_t>(rows);
+    }
+    if (!crew.run(phases, kUpdate, fraction)) {
+      completed = false;
+      break;
+    }
+    for (std::size_t o = 0; o < n_layers; ++o)
+      if (active(o) && runs[o]->trains()) runs[o]->finish_step();
+  }
+
+  EpochStats stats{std::vector<double>(state.layers.size(), std::numeric_limits<double>::quiet_NaN()),
+                   std::vector<double>(state.layers.size(), 0.0), completed};
+  const std::vector<double> seconds = crew.seconds();
+  for (std::size_t o = 0; o < n_layers; ++o) {
+    stats.seconds[first + o] = seconds[o];
+    if (runs[o]->trains() && visited > 0) stats.loss[first + o] = runs[o]->loss() / static_cast<double>(visited);
+  }
+  return stats;
+}
+
+}  // namespace gesda
