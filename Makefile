@@ -11,7 +11,7 @@ VENV ?= .venv-test
 DEMO_VENV ?= .venv-demo
 COVERAGE ?=
 PYTEST_ARGS ?=
-SANITIZERS ?= address,undefined thread
+CPP_TESTS ?= release address,undefined thread
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
@@ -86,11 +86,13 @@ kernels:
 			-include kernels/math.hpp -x cu /dev/null -o build-kernels/math.ptx; \
 	else echo "kernels: CUDA skipped, no nvcc on the PATH"; fi
 
-cpp-test: $(SANITIZERS:%=cpp-test-%)
+# As shipped, and under the sanitizers.
+cpp-test: $(CPP_TESTS:%=cpp-test-%)
 
 cpp-test-%: $(VENV)/.dev-stamp
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build-$(subst $(comma),-,$*) -G Ninja --log-level=WARNING \
-		-DCMAKE_BUILD_TYPE=Debug -DGESDA_BUILD_TESTS=ON -DGESDA_WERROR=ON -DGESDA_SANITIZE=$*
+		-DGESDA_BUILD_TESTS=ON -DGESDA_WERROR=ON \
+		-DCMAKE_BUILD_TYPE=$(if $(filter release,$*),Release,Debug) -DGESDA_SANITIZE=$(filter-out release,$*)
 	$(BIN)/cmake --build build-$(subst $(comma),-,$*)
 	$(BIN)/ctest --test-dir build-$(subst $(comma),-,$*) --output-on-failure
 
