@@ -265,7 +265,7 @@ def plan_epochs(
                     loss, drift, before = progress.loss[k], progress.drift[k], previous_loss[k]
                     # NaN compares false: without an earlier loss or a probe nothing has settled.
                     fell_little = before - loss < schedule.settle_tolerance * abs(before)
-                    settled[k] = settled[k] or fell_little or drift < schedule.settle_tolerance
+                    settled[k] = fell_little or drift < schedule.settle_tolerance
                     previous_loss[k] = loss
         epoch += 1
 
