@@ -129,6 +129,7 @@ def _make_estimator(arguments: argparse.Namespace) -> Any:
             )
             raise UsageError(f"{type(estimator).__name__} has no parameter {name!r}; {hint}")
         given[name] = value
+    given = {name: _as_text(value) if isinstance(known[name], str) else value for name, value in given.items()}
     if arguments.validation is not None:
         if arguments.task == "encode":
             raise UsageError("--validation needs labels; it does not go with --task encode.")
@@ -137,6 +138,13 @@ def _make_estimator(arguments: argparse.Namespace) -> Any:
     if arguments.device is not None:
         given["device"] = arguments.device
     return estimator.set_params(**given)
+
+
+def _as_text(value: Any) -> Any:
+    """Take ``none`` for the name that it is where names are expected, as of the noise."""
+    if isinstance(value, tuple):
+        return tuple(map(_as_text, value))
+    return "none" if value is None else value
 
 
 def _callbacks(arguments: argparse.Namespace, interruption: Callback) -> list[Callback]:
