@@ -112,6 +112,16 @@ def test_noise_at_its_limits(fast_engine_factory, rng, noise, level):
     check(fast_engine_factory, spec, rng)
 
 
+def test_the_sparsity_penalty_of_dead_units_is_clipped(fast_engine_factory, rng):
+    # Mean activations from 1e-9 to 1e-3, on both sides of the clip at 1e-6.
+    spec = stack((20, 33), sparsity=0.5, noise="none")
+    state = random_state(spec, rng)
+    state["layers.0.W"] *= 0.1
+    state["layers.0.b"] = np.linspace(-20.0, -7.0, 33, dtype=np.float32)
+    plans = [pretrain_plan(spec, 12, 12, rate=1.0)]
+    assert_pretrains_like_reference(fast_engine_factory(spec), random_data(12, 20, rng), plans, state)
+
+
 def test_saturated_units_stay_finite(engine_factory, rng):
     spec = stack((12, 9, 6), sparsity=0.1, contractive=0.1)
     engine = engine_factory(spec)

@@ -208,7 +208,7 @@ def test_finetuning_stops_after_whole_steps(engine_factory, rng):
 
 def test_polls_report_rising_fractions_and_a_false_answer_goes_on(engine_factory, rng):
     spec, data = stack((20, 16, 12)), random_data(200, 20, rng)
-    engine, plan, fractions = engine_factory(spec), endless_plan(spec, 200, 10, rng), []
+    engine, plan, fractions = engine_factory(spec), endless_plan(spec, 200, 2, rng), []
     engine.set_state(random_state(spec, rng))
 
     def poll(fraction):
