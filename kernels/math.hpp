@@ -78,8 +78,8 @@ GESDA_FN u32 stream_word(Stream purpose, int layer) {
   return static_cast<u32>(purpose) << 16 | static_cast<u32>(layer);
 }
 // A 16-bit draw u corrupts its component if u < threshold. Salt-and-pepper's threshold is even: a fair coin.
-GESDA_FN u32 noise_threshold(Noise kind, float level) {
-  return kind == kSaltAndPepper ? 2 * static_cast<u32>(level * 32768.0f + 0.5f) : static_cast<u32>(level * 65536.0f + 0.5f);
+GESDA_FN u32 noise_threshold(Noise kind, double level) {
+  return kind == kSaltAndPepper ? 2 * static_cast<u32>(level * 32768.0 + 0.5) : static_cast<u32>(level * 65536.0 + 0.5);
 }
 // Row that `swap` takes its value from; u is a 16-bit draw, rows the size of the minibatch.
 GESDA_FN int swap_partner(int row, int rows, u32 u) {

@@ -29,7 +29,7 @@ gesda::LayerSpec layer_spec(const py::dict& d) {
           static_cast<gesda::Loss>(item<int>(d, "loss")),
           item<bool>(d, "tied"),
           static_cast<gesda::Noise>(item<int>(d, "noise")),
-          item<float>(d, "noise_level"),
+          item<double>(d, "noise_level"),
           item<float>(d, "noise_low"),
           item<float>(d, "noise_high"),
           item<float>(d, "emphasis_corrupted"),
@@ -59,7 +59,7 @@ gesda::NetworkSpec network_spec(const py::list& layers, const py::dict& optimize
     const py::dict d = head.cast<py::dict>();
     spec.head = {static_cast<gesda::Head>(item<int>(d, "kind")), item<int>(d, "n_outputs"),
                  optimizer_spec(d["optimizer"].cast<py::dict>()), item<float>(d, "l2"),
-                 item<std::vector<float>>(d, "dropout")};
+                 item<std::vector<double>>(d, "dropout")};
   }
   spec.seed = seed;
   return spec;

@@ -22,8 +22,8 @@ class FinetuneRun {
   double finish_step();
 
  private:
-  float dropout(std::size_t position) const {
-    return state_.spec.head.dropout.empty() ? 0.0f : state_.spec.head.dropout[position];
+  double dropout(std::size_t position) const {
+    return state_.spec.head.dropout.empty() ? 0.0 : state_.spec.head.dropout[position];
   }
   void build(int rows);
 
@@ -76,8 +76,8 @@ FinetuneRun::FinetuneRun(Network::State& state, const Samples& samples, const Ta
     const LayerSpec& layer = spec.layers[k];
     values_.push_back(minibatch_matrix(most_rows, layer.n_hidden, width));
     deltas_.push_back(minibatch_matrix(most_rows, layer.n_hidden, width));
-    const float rate = dropout(k + 1);
-    dropped_.push_back(rate > 0.0f ? BitStorage(most_rows, layer.n_hidden) : BitStorage());
+    const double rate = dropout(k + 1);
+    dropped_.push_back(rate > 0.0 ? BitStorage(most_rows, layer.n_hidden) : BitStorage());
     dropout_.push_back(dropout_task(spec, rate, static_cast<int>(k) + 1, layer.n_hidden, plan.epoch));
     dropout_[k].corrupted = dropped_[k].view();
     const float scale = dropout_[k].scale;
@@ -118,7 +118,7 @@ void FinetuneRun::build(int rows) {
     phases_[phase].corrupt(kernels, dropout_[k], 0);
   }
   ++phase;
-  if (dropout(0) > 0.0f) {
+  if (dropout(0) > 0.0) {
     input_dropout_.rows = rows;
     phases_[phase].corrupt(kernels, input_dropout_, 0);
   }

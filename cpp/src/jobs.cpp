@@ -119,7 +119,9 @@ bool Crew::asked_to_stop(double fraction) {
   constexpr std::chrono::milliseconds kInterval(50);
   fraction_ = fraction;
   if (poll_ != nullptr && Clock::now() - last_poll_ > kInterval) poll_now();
-  return stop_.load(std::memory_order_relaxed);
+  if (!stop_.exchange(false, std::memory_order_relaxed)) return false;
+  poll_ = nullptr;  // the caller finishes what is on its way, undisturbed
+  return true;
 }
 
 void Crew::run_task(void* self, int phase, int task, int worker) {

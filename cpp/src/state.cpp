@@ -106,7 +106,7 @@ CorruptTask corrupt_task(const NetworkSpec& spec, std::size_t layer, std::uint32
   CorruptTask task = keyed_task(spec, epoch, l.n_visible);
   task.kind = l.noise;
   task.threshold = noise_threshold(l.noise, l.noise_level);
-  task.level = l.noise_level;
+  task.level = static_cast<float>(l.noise_level);
   task.low = l.noise_low;
   task.high = l.noise_high;
   task.stream = stream_word(kCorruption, static_cast<int>(layer));
@@ -114,11 +114,11 @@ CorruptTask corrupt_task(const NetworkSpec& spec, std::size_t layer, std::uint32
   return task;
 }
 
-CorruptTask dropout_task(const NetworkSpec& spec, float rate, int layer, int columns, std::uint32_t epoch) {
+CorruptTask dropout_task(const NetworkSpec& spec, double rate, int layer, int columns, std::uint32_t epoch) {
   CorruptTask task = keyed_task(spec, epoch, columns);
   task.kind = kMasking;
   task.threshold = noise_threshold(kMasking, rate);
-  task.scale = 1.0f / (1.0f - rate);
+  task.scale = static_cast<float>(1.0 / (1.0 - rate));
   task.stream = stream_word(kDropout, layer);
   return task;
 }

@@ -59,7 +59,7 @@ UpdateRule update_rule(const OptimizerSpec& optimizer, float rate, std::int64_t 
 DataRows data_rows(const Samples& samples);
 // The threshold and the stream of a layer's corruption, or of a dropout mask.
 CorruptTask corrupt_task(const NetworkSpec& spec, std::size_t layer, std::uint32_t epoch);
-CorruptTask dropout_task(const NetworkSpec& spec, float rate, int layer, int columns, std::uint32_t epoch);
+CorruptTask dropout_task(const NetworkSpec& spec, double rate, int layer, int columns, std::uint32_t epoch);
 
 UpdateTask weight_update(const Parameter& parameter, const Matrix (&slots)[2]);
 BiasTask bias_update(const Parameter& parameter, const Matrix (&slots)[2]);

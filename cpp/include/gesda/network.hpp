@@ -22,7 +22,7 @@ struct LayerSpec {
   Loss loss;
   bool tied;
   Noise noise;
-  float noise_level;
+  double noise_level;
   float noise_low, noise_high;
   float emphasis_corrupted, emphasis_clean;
   float sparsity, sparsity_target, contractive, l2;
@@ -40,7 +40,7 @@ struct HeadSpec {
   int n_outputs;
   OptimizerSpec optimizer;
   float l2;
-  std::vector<float> dropout;  // of the input and of each layer's encoding; empty: none
+  std::vector<double> dropout;  // of the input and of each layer's encoding; empty: none
 };
 
 struct NetworkSpec {
@@ -92,7 +92,8 @@ struct EpochStats {
 };
 
 // Called on the calling thread every 50 ms or so with the fraction of the epoch done; true asks to stop. It must not
-// throw. After a stop every update has been applied whole.
+// throw. A stop lets the minibatches on their way through the layers finish, so that all layers have seen the same ones;
+// but a tick that takes over 100 ms is left at once, before its updates, with the upper layers a step or two behind.
 using Poll = std::function<bool(double)>;
 
 class Network {
