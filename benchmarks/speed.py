@@ -53,6 +53,7 @@ def measure_case(
             missing[worker.name] = str(error)
             continue
         variants[worker.name] = {"chosen": answer["variant"], "seconds_per_epoch": answer["seconds_per_epoch"]}
+        variants[worker.name] |= answer["details"]
         packages[worker.name] = answer["packages"]
         ready.append(worker)
     peak_wanted = bool(ready) and ready[0].name == "gesda"

@@ -73,7 +73,8 @@ class Session:
         built: dict[str, Run] = make({**case, "threads": self.threads})
         chosen, spent = fastest(built, case.get("try_seconds", 0.15))
         self.run, self.n_batches = built[chosen], case["n_batches"]
-        return {"variant": chosen, "seconds_per_epoch": spent, "packages": common.package_versions()}
+        packages = common.package_versions()
+        return {"variant": chosen, "seconds_per_epoch": spent, "packages": packages, "details": self.run.details}
 
     def measure(self, seconds: float) -> dict[str, Any]:
         if self.run is None:

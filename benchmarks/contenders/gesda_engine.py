@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
+from collections.abc import Callable
 from typing import Any
 
 from contenders.problem import Float, Run, make_problem
@@ -17,7 +19,7 @@ def fma_peak(threads: int, seconds: float) -> float:
         from gesda._core import fma_peak as measure
     except ImportError:
         return math.nan
-    return float(measure(threads, seconds))
+    return float(measure(threads, seconds)) / 1e9
 
 
 def make_spec(case: dict[str, Any]) -> NetworkSpec:
@@ -48,13 +50,13 @@ def _make(case: dict[str, Any], precision: str) -> dict[str, Run]:
     order = problem.order.reshape(-1)
     done = 0
 
-    def pretrain(epochs: int) -> None:
+    def pretrain(epochs: int, visits: int | None = None) -> None:
         nonlocal done
         layers = len(spec.layers)
         for _ in range(epochs):
             plan = PretrainPlan(
                 epoch=done,
-                order=order,
+                order=order[:visits],
                 batch_size=case["batch"],
                 training=(True,) * layers,
                 learning_rates=(case["rate"],) * layers,
@@ -62,10 +64,10 @@ def _make(case: dict[str, Any], precision: str) -> dict[str, Run]:
             engine.pretrain_epoch(problem.x, plan)
             done += 1
 
-    def finetune(epochs: int) -> None:
+    def finetune(epochs: int, visits: int | None = None) -> None:
         nonlocal done
         for _ in range(epochs):
-            plan = FinetunePlan(epoch=done, order=order, batch_size=case["batch"], learning_rate=case["rate"])
+            plan = FinetunePlan(done, order[:visits], case["batch"], case["rate"])
             engine.finetune_epoch(problem.x, problem.labels, plan)
             done += 1
 
@@ -73,7 +75,26 @@ def _make(case: dict[str, Any], precision: str) -> dict[str, Run]:
         parameters = engine.get_parameters()
         return [parameters[name] for name in spec.parameter_shapes() if name.endswith(".W")]
 
-    return {precision: Run(pretrain if case["kind"] == "pretrain" else finetune, weights)}
+    train = pretrain if case["kind"] == "pretrain" else finetune
+    start = engine.get_state()
+    details = _details(case, train)
+    engine.set_state(start)
+    return {precision: Run(train, weights, details)}
+
+
+def _details(case: dict[str, Any], train: Callable[[int, int], None]) -> dict[str, Any]:
+    """The SIMD variant, and the milliseconds of an epoch of one minibatch: what a call costs on top of its steps."""
+    spent = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        train(1, case["batch"])
+        spent.append(1e3 * (time.perf_counter() - begin))
+    details: dict[str, Any] = {"one_minibatch_epoch_ms": sorted(spent)[2]}
+    if case["engine"] == "cpu":
+        from gesda.engine.cpu import active_variant
+
+        details["simd"] = active_variant()
+    return details
 
 
 def make_fp32(case: dict[str, Any]) -> dict[str, Run]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class Run:
 
     train: Callable[[int], None]
     weights: Callable[[], list[Float]]
+    details: dict[str, Any] = field(default_factory=dict)  # what else the result file should know
 
     def __call__(self, epochs: int) -> None:
         self.train(epochs)
@@ -97,6 +98,6 @@ def make_case(kind: str, layers: list[int], batch: int, *, quick: bool = False, 
     }
     case.update(changes)
     if "n_batches" not in changes:
-        operations = 1e9 if quick else 1.5e10
+        operations = 2e8 if quick else 1.5e10
         case["n_batches"] = int(min(max(round(operations / flop_per_step(case)), 4 if quick else 8), 1024))
     return case
