@@ -77,9 +77,10 @@ def test_variants_agree(rng, optimizer):
         variant: train(lambda spec, v=variant: cpu.CpuEngine(spec, precision="fp32", n_jobs=2, variant=v), *job)
         for variant in CPU_VARIANTS
     }
-    for group in [[v for v in CPU_VARIANTS if v in bit_equal]]:
-        for variant in group[1:]:
-            assert_same_bits(results[group[0]], results[variant])
+    # The reported losses may differ in the last digits: their sums are cut by the variant's panel width.
+    equal = [{n: a for n, a in results[v].items() if n != "losses"} for v in CPU_VARIANTS if v in bit_equal]
+    for other in equal[1:]:
+        assert_same_bits(equal[0], other)
     first = results[CPU_VARIANTS[0]]
     for other in results.values():
         for name, array in first.items():
