@@ -32,7 +32,7 @@ inline std::vector<Test>& tests() {
 }
 
 struct Register {
-  Register(const char* name, void (*body)()) { tests().push_back({name, body}); }
+  Register(const char* name, void (*body)()) noexcept { tests().push_back({name, body}); }
 };
 
 inline std::atomic<int>& failures() {  // of the running test
@@ -59,7 +59,7 @@ inline void check_close(const char* file, int line, const char* text, double a, 
 
 inline std::uint64_t seed() {
   static const std::uint64_t value = [] {
-    const char* given = std::getenv("GESDA_TEST_SEED");
+    const char* given = std::getenv("GESDA_TEST_SEED");  // NOLINT(concurrency-mt-unsafe): nobody sets it
     return given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
   }();
   return value;
