@@ -67,7 +67,7 @@ lint: $(VENV)/.dev-stamp
 		-DGESDA_BUILD_TESTS=ON -DGESDA_BUILD_PYTHON=ON -DGESDA_VARIANTS=$(TIDY_VARIANT) \
 		-DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
 		-Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
-	$(BIN)/clang-tidy -p build-tidy --quiet $(CPP_UNITS)
+	printf '%s\n' $(CPP_UNITS) | xargs -P $(JOBS) -n 1 $(BIN)/clang-tidy -p build-tidy --quiet
 TIDY_VARIANT := $(if $(filter x86_64 amd64,$(shell uname -m)),avx2,$(if $(filter aarch64 arm64,$(shell uname -m)),neon,baseline))
 
 format: $(VENV)/.dev-stamp
