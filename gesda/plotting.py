@@ -71,8 +71,8 @@ def _draw_pretraining(records: list[dict[str, Any]], axis: Axes) -> None:
     axis.set_title("Pretraining")
     axis.set_ylabel("reconstruction loss per sample")
     # Layers of different widths have losses of different sizes.
-    if len(layers) > 1 and all(record["loss"] > 0 for record in records):
-        axis.set_yscale("log")
+    if len(layers) > 1:
+        _set_log_scale(axis, records)
     _finish(axis)
 
 
@@ -80,8 +80,7 @@ def _draw_finetuning(records: list[dict[str, Any]], axis: Axes) -> None:
     _draw_line(axis, records, "loss", "training loss", _COLOURS[0])
     axis.set_title("Fine-tuning")
     axis.set_ylabel("training loss per sample")
-    if all(record["loss"] > 0 for record in records):
-        axis.set_yscale("log")
+    _set_log_scale(axis, records)
     scored = [record for record in records if record.get("validation_score") is not None]
     if scored:
         right = axis.twinx()
@@ -103,6 +102,17 @@ def _draw_finetuning(records: list[dict[str, Any]], axis: Axes) -> None:
         _finish(axis)
 
 
+def _set_log_scale(axis: Axes, records: list[dict[str, Any]]) -> None:
+    """Scale the losses logarithmically if all are above 0, with plain numbers at 1, 2 and 5."""
+    from matplotlib import ticker
+
+    if all(record["loss"] > 0 for record in records):
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(ticker.NullFormatter())
+
+
 def _draw_line(axis: Axes, records: list[dict[str, Any]], key: str, label: str, colour: str) -> None:
     epochs = [record["epoch"] + 1 for record in records]
     marker = "o" if len(records) <= 30 else None
@@ -117,8 +127,9 @@ def _finish(axis: Axes, extra: Axes | None = None) -> None:
     lines: list[Any] = list(axis.get_lines())
     lines += extra.get_lines()[:1] if extra is not None else []
     if len(lines) > 1:
-        # Below the top, where the curves of a falling loss and of a rising score leave room.
-        axis.legend(lines, [line.get_label() for line in lines], frameon=False, loc="center right")
+        # Matplotlib's "best" sees one axes only; between a falling loss and a rising score the right is free.
+        place = "best" if extra is None else "center right"
+        axis.legend(lines, [line.get_label() for line in lines], frameon=False, loc=place)
 
 
 def plot_filters(
