@@ -128,7 +128,7 @@ def _finish(axis: Axes, extra: Axes | None = None) -> None:
     lines += extra.get_lines()[:1] if extra is not None else []
     if len(lines) > 1:
         # Matplotlib's "best" sees one axes only; between a falling loss and a rising score the right is free.
-        place = "best" if extra is None else "center right"
+        place: Any = "best" if extra is None else "center right"
         axis.legend(lines, [line.get_label() for line in lines], frameon=False, loc=place)
 
 
