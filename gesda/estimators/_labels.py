@@ -44,6 +44,11 @@ def find_labels(y: Any, classes: NDArray[Any] | None = None) -> tuple[NDArray[An
     >>> find_labels([1, -1, 1])[1]
     array([ True,  True,  True])
     """
+    # The missing values of pandas' and polars' own types: NumPy would make NaN of them, and floats of integers.
+    if hasattr(y, "isna") and hasattr(y, "dtype") and not isinstance(y.dtype, np.dtype):
+        y = y.to_numpy(dtype=object) if y.isna().any() else y
+    elif hasattr(y, "null_count") and hasattr(y, "to_list"):
+        y = np.array(y.to_list(), dtype=object) if y.null_count() else y
     labels = column_or_1d(y, warn=True)
     labelled = np.ones(len(labels), dtype=bool)
     if labels.dtype.kind == "O":

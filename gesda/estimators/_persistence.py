@@ -219,6 +219,9 @@ def _typed(example: Any, content: Any, what: str, left_out: tuple[str, ...] = ()
     for name, value in content.items():
         kind = type(getattr(example, name))
         if kind is tuple and isinstance(value, list | tuple):
+            expected = len(getattr(example, name))
+            if expected and len(value) != expected:
+                _refuse(f"{name} has {len(value)} entries")
             value = tuple(float(entry) for entry in value)
         elif kind is float and type(value) is int:
             value = float(value)

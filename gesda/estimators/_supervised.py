@@ -13,6 +13,7 @@ from sklearn.model_selection import train_test_split
 from gesda.engine import Engine
 from gesda.estimators import _network
 from gesda.estimators._base import StackMixin, _generator
+from gesda.estimators._rates import learning_rates
 from gesda.ingest import Data, as_data, concatenate_rows, mean_square_norm
 from gesda.trainer import Trainer
 
@@ -102,7 +103,7 @@ class SupervisedStack(StackMixin):
             score = score_held_out
 
         weights = normalized_weights(supervision.weights, training)
-        pretrain_rates, rate = _network.learning_rates(checked, layers, head, mean_square_norm(data))
+        pretrain_rates, rate = learning_rates(checked, layers, head, mean_square_norm(data))
         checked = {**checked, "learning_rate_init": rate}
         if not (proceed and one_epoch):
             self._pretrain(trainer, progress, data, checked, pretrain_rates, one_epoch=one_epoch)

@@ -8,7 +8,7 @@ import numpy as np
 
 from gesda.estimators._base import StackMixin
 from gesda.estimators._docs import document
-from gesda.estimators._network import learning_rates
+from gesda.estimators._rates import learning_rates
 from gesda.ingest import Data, as_data, mean_square_norm
 
 
