@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from gesda.callbacks import Progress
 from gesda.engine import Engine, select
 from gesda.estimators import _network
+from gesda.estimators._rates import batch_size
 from gesda.ingest import Data, as_data, data_range, dense_rows, row_chunks
 from gesda.schedule import PretrainSchedule
 from gesda.spec import HeadSpec, LayerSpec, NetworkSpec, OptimizerSpec
@@ -130,7 +131,7 @@ class StackMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             kind="crosspre" if one_epoch else checked["schedule"],
             epochs=tuple(min(count, 1) for count in epochs) if one_epoch else epochs,
             learning_rates=learning_rates,
-            batch_size=checked["batch_size"],
+            batch_size=batch_size(checked["batch_size"], data.shape[0], one_epoch=one_epoch),
             stagger=0 if one_epoch else checked["stagger"],
             handoff=checked["handoff"],
             rate_schedule="constant" if one_epoch else checked["learning_rate"],

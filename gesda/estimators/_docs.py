@@ -88,8 +88,9 @@ _TRAINING = """
         Whether momentum is Nesterov's.
     beta_1, beta_2, epsilon : float, default=0.9, 0.999 and 1e-8
         Decay rates of the moments and the stabiliser of "adam".
-    batch_size : int, default=128
-        Rows of a minibatch.
+    batch_size : int or "auto", default="auto"
+        Rows of a minibatch. "auto" is 128, and less (4 at least) where that left fewer than 25 minibatches
+        of training samples; always 128 in `partial_fit`.
     warm_start : bool, default=False
         Whether fit continues from the current weights instead of new ones.
     probe_size : int, default=256

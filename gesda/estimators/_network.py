@@ -67,7 +67,6 @@ _REALS: dict[str, _Interval] = {
 _INTEGERS: dict[str, int] = {
     "pretrain_epochs": 0,
     "max_iter": 0,
-    "batch_size": 1,
     "n_iter_no_change": 1,
     "probe_size": 0,
 }
@@ -133,6 +132,11 @@ def check_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
         if not (_is_integer(stagger) and stagger >= 0):
             raise ValueError(f"stagger must be an integer of at least 0 or 'auto'; got {stagger!r}.")
         checked["stagger"] = int(stagger)
+    batch_size = params["batch_size"]
+    if not (isinstance(batch_size, str) and batch_size == "auto"):
+        if not (_is_integer(batch_size) and batch_size >= 1):
+            raise ValueError(f"batch_size must be 'auto' or an integer of at least 1; got {batch_size!r}.")
+        checked["batch_size"] = int(batch_size)
     n_jobs = params["n_jobs"]
     if n_jobs is not None and not (_is_integer(n_jobs) and n_jobs != 0):
         raise ValueError(f"n_jobs must be None, a number of threads, or -1 for all; got {n_jobs!r}.")

@@ -1,4 +1,4 @@
-"""Learning rates for those who gave none: what "auto" stands for."""
+"""Learning rates and batch sizes for those who gave none: what "auto" stands for."""
 
 from __future__ import annotations
 
@@ -55,3 +55,14 @@ def learning_rates(
             elif unbounded:
                 rate = min(rate, 5.0 / (1.0 + longest))
     return tuple(pretrain), rate
+
+
+def batch_size(given: int | str, n_rows: int, *, one_epoch: bool) -> int:
+    """Rows of a minibatch, with "auto" filled in.
+
+    "auto" is 128, and less where that left fewer than 25 updates an epoch: on small data the number of
+    updates, not their noise, limits what is learnt. A call of `partial_fit` brings its own batch.
+    """
+    if isinstance(given, str):
+        return 128 if one_epoch else min(128, max(4, n_rows // 25))
+    return given

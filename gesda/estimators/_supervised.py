@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from gesda.engine import Engine
 from gesda.estimators import _network
 from gesda.estimators._base import StackMixin, _generator
-from gesda.estimators._rates import learning_rates
+from gesda.estimators._rates import batch_size, learning_rates
 from gesda.ingest import Data, as_data, concatenate_rows, mean_square_norm
 from gesda.trainer import Trainer
 
@@ -139,7 +139,7 @@ class SupervisedStack(StackMixin):
             rows,
             _generator(trainer.engine.spec.seed, "finetune", progress["calls"]),
             epochs=1 if one_epoch else checked["max_iter"],
-            batch_size=checked["batch_size"],
+            batch_size=batch_size(checked["batch_size"], len(rows), one_epoch=one_epoch),
             learning_rate=checked["learning_rate_init"],
             rate_schedule="constant" if one_epoch else checked["learning_rate"],
             rate_decay=0.0 if one_epoch else checked["learning_rate_decay"],

@@ -112,7 +112,7 @@ class SdARegressor(RegressorMixin, SupervisedStack):  # type: ignore[misc]
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
-        batch_size: int = 128,
+        batch_size: Any = "auto",
         warm_start: bool = False,
         probe_size: int = 256,
         device: str = "auto",

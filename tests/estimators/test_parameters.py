@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_iris
+from sklearn.preprocessing import scale
 
 from gesda.estimators import SdAClassifier, SdARegressor, StackedDenoisingAutoencoder, _network
-from gesda.estimators._rates import learning_rates
+from gesda.estimators._rates import batch_size, learning_rates
 
 WRONG = [
     ({"hidden_layer_sizes": 0}, "hidden_layer_sizes"),
@@ -44,6 +46,7 @@ WRONG = [
     ({"beta_1": 1.0}, "beta_1"),
     ({"epsilon": 0.0}, "epsilon"),
     ({"batch_size": 0}, "batch_size"),
+    ({"batch_size": "large"}, "batch_size"),
     ({"warm_start": "yes"}, "warm_start"),
     ({"probe_size": -1}, "probe_size"),
     ({"device": "abacus"}, "device must be one of"),
@@ -183,6 +186,25 @@ def test_a_given_rate_is_taken_as_it_is():
     assert learning_rates(checked, layers, head, 100.0) == ((0.7, 0.1), 0.3)
     adam = {**checked, "solver": "adam", "pretrain_solver": "adam", "learning_rate_init": "auto"}
     assert learning_rates(adam, layers, head, 100.0) == ((0.7, 0.001), 0.001)
+
+
+@pytest.mark.parametrize(
+    ("given", "n_rows", "one_epoch", "expected"),
+    [
+        ("auto", 10, False, 4),
+        ("auto", 1000, False, 40),
+        ("auto", 10**6, False, 128),
+        ("auto", 10, True, 128),
+        (7, 10, True, 7),
+    ],
+)
+def test_the_automatic_batch_gives_small_data_enough_updates(given, n_rows, one_epoch, expected):
+    assert batch_size(given, n_rows, one_epoch=one_epoch) == expected
+
+
+def test_the_defaults_learn_small_data():
+    X, y = load_iris(return_X_y=True)
+    assert SdAClassifier(random_state=0).fit(scale(X), y).score(scale(X), y) > 0.85
 
 
 def test_every_parameter_is_documented(cls):
