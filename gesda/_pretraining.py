@@ -1,6 +1,6 @@
 """What pretraining needs beside the engine: the sequential schedule's cache, the drift of the encodings.
 
-May import `gesda.engine`, `gesda.schedule` and `gesda.spec`.
+May import `gesda._divergence`, `gesda.engine`, `gesda.schedule` and `gesda.spec`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gesda._divergence import squared_error_scale
 from gesda.engine import Data, Engine
 from gesda.schedule import LayerProgress
 from gesda.spec import PretrainPlan
@@ -26,6 +27,10 @@ class Pretraining:
         # A generator of its own: the probe must not shift the shuffles, and be the same for every schedule.
         chosen = np.random.default_rng(0).choice(data.shape[0], min(probe_size, data.shape[0]), replace=False)
         self.codes: list[Data] = [data[np.sort(chosen)]] if probe_size else []  # the probe, its encodings by 1, 2, ...
+        #: Loss that a layer may healthily start with, for `gesda._divergence`: of the first layer, and of others with
+        #: a probe once they train. Only a squared error explodes.
+        self.scales: dict[int | None, float] = {}
+        self._measure_scale(0, data[: min(256, data.shape[0])])
 
     def checksum(self) -> int:
         """Return a number that tells other data, by the probe rows (0 without a probe)."""
@@ -41,6 +46,8 @@ class Pretraining:
             self.cache, self.cached_layers = self.engine.encode(self.cache, n_layers=k + 1, first_layer=k), k + 1
         trained = [k for k, trains in enumerate(plan.training) if trains]
         before = self._encodings(trained[-1] + 1)
+        for k in trained if before else ():
+            self._measure_scale(k, before[k])
         stats = self.engine.pretrain_epoch(self.cache, plan, poll)
         if not stats.completed:
             return None
@@ -61,6 +68,11 @@ class Pretraining:
             }
             for k in trained
         ]
+
+    def _measure_scale(self, layer: int, inputs: Data) -> None:
+        if self.engine.spec.layers[layer].loss == "squared_error" and layer not in self.scales:
+            rows = inputs if isinstance(inputs, np.ndarray) else inputs.toarray()
+            self.scales[layer] = squared_error_scale(rows)
 
     def _encodings(self, n_layers: int) -> list[Data]:
         """Return the probe rows and their clean encodings by one to `n_layers` layers."""

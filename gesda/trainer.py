@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gesda._divergence import find_divergence, squared_error_scale
 from gesda._pretraining import Pretraining, layer_progress
 from gesda._training_state import Call, Saved, arrays_again, canonical
 from gesda.callbacks import Plateau, Record
@@ -55,8 +56,9 @@ class Trainer:
         Whether Ctrl-C (a KeyboardInterrupt) ended the last phase. It is not raised again: the model is
         usable, and the caller decides. The epoch that was cut short is not in the history.
     diverged : bool
-        Whether the last phase ended with a loss or weights that are not finite. The parameters are
-        those of the last good epoch then, and the phase's optimiser starts anew.
+        Whether the last phase ended with a loss or weights that are not finite, or with a loss out of all
+        proportion (see `gesda._divergence.find_divergence`). The parameters are those of the last good
+        epoch then, and the phase's optimiser starts anew.
     converged : bool
         Whether a stopping rule (and not the number of epochs) ended the last phase.
     best_score : float or None
@@ -99,6 +101,7 @@ class Trainer:
         self._pending: Saved | None = None  # restored and not yet reached by the caller
         self._plateau: Plateau | None = None
         self._snapshot: dict[str, NDArray[np.float32]] = {}  # the last good or the best parameters
+        self._scales: Mapping[int | None, float] = {}  # losses that a healthy training may start with
 
     # ---- the two phases ---------------------------------------------------------------------------
     def pretrain(
@@ -128,7 +131,7 @@ class Trainer:
         Warns
         -----
         sklearn.exceptions.ConvergenceWarning
-            When a loss or the weights turned non-finite.
+            When a loss or the weights turned non-finite, or a loss exploded.
         """
         n_layers = len(self.engine.spec.layers)
         if len(schedule.epochs) != n_layers:
@@ -145,7 +148,7 @@ class Trainer:
             return records
 
         plans = plan_epochs(schedule, data.shape[0], rng, first_epoch=first_epoch)
-        return self._drive(Call("pretrain", arguments), plans, run, rng, schedule.n_epochs)
+        return self._drive(Call("pretrain", arguments), plans, run, rng, schedule.n_epochs, worker.scales)
 
     def finetune(
         self,
@@ -200,7 +203,7 @@ class Trainer:
         Warns
         -----
         sklearn.exceptions.ConvergenceWarning
-            When the loss or the weights turned non-finite.
+            When the loss or the weights turned non-finite, or the loss exploded.
         """
         score = self.validate if score is None else score
         if early_stopping and score is None:
@@ -242,7 +245,11 @@ class Trainer:
             return [record]
 
         plateau = Plateau(n_iter_no_change, tol, maximise=early_stopping)
-        return self._drive(Call("finetune", arguments), plans, run, rng, epochs, plateau)
+        head, scales = self.engine.spec.head, dict[int | None, float]()
+        if head is not None and head.kind == "linear" and labelled.size:
+            largest = 1.0 if sample_weight is None else float(sample_weight[labelled].max())
+            scales[None] = squared_error_scale(targets[labelled]) * max(1.0, largest)
+        return self._drive(Call("finetune", arguments), plans, run, rng, epochs, scales, plateau)
 
     # ---- the loop ---------------------------------------------------------------------------------
     def _drive(
@@ -252,12 +259,13 @@ class Trainer:
         run: Callable[[Any, Call], list[Record] | None],
         rng: np.random.Generator,
         n_epochs: int,
+        scales: Mapping[int | None, float],
         plateau: Plateau | None = None,
     ) -> Trainer:
         """Run the epochs of a call, those that a restored state has already seen without the engine."""
         self.phase, self.n_epochs, self.epochs_done = call.phase, n_epochs, 0
         self.interrupted = self.diverged = self.converged = False
-        self._plateau, self.best_score, self._snapshot = plateau, None, {}
+        self._plateau, self.best_score, self._snapshot, self._scales = plateau, None, {}, scales
         call.first_record, call.rng_start = len(self.history), rng.bit_generator.state
         self.resumable = False
         try:
@@ -291,7 +299,7 @@ class Trainer:
                 if fresh is None:
                     self.interrupted = True
                     return
-                if self._refuse_nonfinite(plan, fresh):
+                if self._refuse_divergence(plan, fresh, call):
                     call.stopped = "diverged"
                     self._at_boundary()
                     return
@@ -329,22 +337,15 @@ class Trainer:
         # And the weights of a restored state belong to its last call: until that is reached they fit no other.
         self.resumable = self._pending is None and all(call.finished for call in self._calls[:-1])
 
-    def _refuse_nonfinite(self, plan: PretrainPlan | FinetunePlan, records: list[Record]) -> bool:
-        """Go back to the snapshot and warn if the epoch left the finite numbers; otherwise replace the snapshot."""
+    def _refuse_divergence(self, plan: PretrainPlan | FinetunePlan, records: list[Record], call: Call) -> bool:
+        """Go back to the snapshot and warn if the epoch diverged; otherwise replace the snapshot."""
         parameters = self.engine.get_parameters()
-        bad_loss = next((record for record in records if not math.isfinite(record["loss"])), None)
-        bad_name = next((name for name, array in parameters.items() if not _all_finite(array)), None)
-        if bad_loss is None and bad_name is None:
+        found = find_divergence(records, self.history[call.first_record :], parameters, self._scales)
+        if found is None:
             if self._plateau is None or not self._plateau.maximise:
                 self._snapshot = parameters
             return False
-        if bad_loss is not None and "layer" in bad_loss:
-            where = f"layer {bad_loss['layer']}"
-        elif bad_name is not None and bad_name.startswith("layers."):
-            where = f"layer {bad_name.split('.')[1]}"
-        else:
-            where = "the output layer"
-        what = f"its loss is {bad_loss['loss']}" if bad_loss else "its weights are no longer finite"
+        where, what = found
         self._back_to_snapshot(fresh_optimizer=True)
         self.diverged = True
         from sklearn.exceptions import ConvergenceWarning
@@ -458,11 +459,6 @@ class Trainer:
         self.converged, self.diverged = earlier.stopped == "converged", earlier.stopped == "diverged"
         rng.bit_generator.state = arrays_again(earlier.rng_end if earlier.finished else earlier.rng_start)
         return earlier, earlier.finished
-
-
-def _all_finite(array: Array) -> bool:
-    # NaN and infinity show in the extremes, which cost no temporary array.
-    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
 
 
 def _by_epoch(records: list[Record]) -> list[list[Record]]:

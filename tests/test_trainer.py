@@ -366,6 +366,54 @@ def test_divergence_in_the_first_epoch_restores_the_initial_weights(seed):
     assert_same_bits(engine.get_parameters(), initial)
 
 
+def lose(values):
+    """A script in which layer 1 reports these losses, from epoch 0."""
+
+    def report(loss):
+        return lambda engine, stats: PretrainStats((stats.loss[0], loss, stats.loss[2]), stats.seconds)
+
+    return {epoch: report(loss) for epoch, loss in enumerate(values)}
+
+
+@pytest.mark.parametrize(("values", "diverged"), [((3.0, 2.9e3), False), ((3.0, 3.1e3), True), ((0.0, 9.0), False)])
+def test_a_finite_loss_far_above_the_layers_first_one_counts_as_divergence(values, diverged, seed):
+    trainer = Trainer(scripted(lose(values), seed))
+    schedule = schedule_of(stagger=0, epochs=(2, 2, 2))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.pretrain(data_of(seed)[0], schedule, np.random.default_rng(seed))
+    assert trainer.diverged is diverged and len(trainer.history) == (3 if diverged else 6)
+    assert bool(caught) is diverged
+    if diverged:
+        assert "epoch 1 at layer 1: its loss is 3.1e+03, where up to 3 is usual" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("probe_size", [0, 16])
+def test_a_squared_error_that_explodes_in_the_first_epoch_restores_the_initial_weights(probe_size, seed):
+    layer = LayerSpec(7, 6, "linear", "linear", "squared_error", noise="none")
+    engine = engine_of(seed, spec=NetworkSpec((layer,), seed=3))
+    initial, data = engine.get_parameters(), 100 * data_of(seed)[0]
+    schedule = PretrainSchedule("crosspre", (3,), (1e-3,), batch_size=10)
+    with pytest.warns(ConvergenceWarning, match=r"diverged in epoch 0 at layer 0: its loss is \d.*, where"):
+        trainer = Trainer(engine, probe_size=probe_size).pretrain(data, schedule, np.random.default_rng(seed))
+    assert trainer.diverged and not trainer.history
+    assert_same_bits(engine.get_parameters(), initial)
+
+
+def test_targets_of_any_size_do_not_count_as_divergence_and_an_explosion_does(seed):
+    layers = (LayerSpec(7, 6),)
+    data = data_of(seed)[0]
+    for scale, loss, diverged in ((1e-6, 50.0, False), (1e6, 1e12, False), (1.0, 1e59, True)):
+        engine = engine_of(seed, ScriptedEngine, NetworkSpec(layers, head=HeadSpec("linear", 2)))
+        engine.script = losses([loss])
+        targets = np.full((N_SAMPLES, 2), scale, np.float32)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer = Trainer(engine)
+            trainer.finetune(data, targets, np.arange(20), np.random.default_rng(seed), **finetuning(epochs=1))
+        assert trainer.diverged is diverged is bool(caught)
+
+
 # ---- interruption ---------------------------------------------------------------------------------
 def press_ctrl_c(engine, stats):
     raise KeyboardInterrupt

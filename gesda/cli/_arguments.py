@@ -169,7 +169,7 @@ TRAINING: tuple[tuple[str, str, str, Callable[[str], Any], str], ...] = (
     ("--epochs", "max_iter", "100", literal, "most epochs of fine-tuning"),
     ("--learning-rate", "learning_rate_init", "auto", literal, "learning rate of fine-tuning"),
     ("--solver", "solver", "sgd", literal, "sgd or adam, of fine-tuning"),
-    ("--batch-size", "batch_size", "128", literal, "rows of a minibatch"),
+    ("--batch-size", "batch_size", "auto", literal, "rows of a minibatch, or auto (128, less on small data)"),
     ("--dropout", "dropout", "0", literal, "dropout rate of the hidden units while fine-tuning"),
     ("--alpha", "alpha", "0", literal, "weight of the L2 penalty while fine-tuning"),
     ("--precision", "precision", "fp32", literal, "fp32 or bf16"),

@@ -39,8 +39,10 @@ class Engine(Protocol):
     spec: NetworkSpec
 
     def get_state(self) -> dict[str, Array]:
-        """Copies of all arrays of `NetworkSpec.state_shapes`, float32 (float64 in the reference engine);
-        the step counters are int64."""
+        """Copies of all arrays of `NetworkSpec.state_shapes`, float32; the step counters are int64.
+
+        The reference engine's are float64.
+        """
 
     def set_state(self, state: Mapping[str, Array]) -> None:
         """Take over arrays by name; those not given stay as they are. Parameters start as zeros."""
