@@ -33,6 +33,7 @@ $(VENV)/pyvenv.cfg:
 
 # Editable: the tests and the coverage see the checkout's own files.
 $(VENV)/.test-stamp: $(VENV)/pyvenv.cfg pyproject.toml setup.py CMakeLists.txt $(NATIVE)
+	@echo "Compiling GeSdA and installing the test tools into $(VENV); this takes some minutes, once."
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
@@ -42,12 +43,14 @@ $(VENV)/.dev-stamp: $(VENV)/.test-stamp
 	@touch $@
 
 $(DEMO_VENV)/pyvenv.cfg:
+	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "GeSdA needs Python 3.10 or newer; set PY.")'
 	$(PY) -m venv $(DEMO_VENV)
 
 # setuptools would pack what an earlier version left in build/.
 $(DEMO_VENV)/.demo-stamp: $(DEMO_VENV)/pyvenv.cfg pyproject.toml setup.py CMakeLists.txt $(NATIVE) \
 		$(shell find gesda -name '*.py')
 	rm -rf build/lib* build/bdist*
+	@echo "Compiling GeSdA and installing it into $(DEMO_VENV); this takes a minute or two, once."
 	$(DEMO_VENV)/bin/python -m pip install --quiet '.[plot]'
 	@touch $@
 

@@ -77,6 +77,10 @@ def main(argv: list[str] | None = None) -> int:
         f"{TEST_IMAGES} test images; network 64-256-128-64-10",
         flush=True,
     )
+    print(
+        "pretraining: an upper layer's loss may rise while the layers under it still learn, for its input changes",
+        flush=True,
+    )
     started = time.perf_counter()
     accuracies = []
     for split in range(arguments.splits):

@@ -251,7 +251,7 @@ def _summary(record: Record) -> str:
         text += f" drift {record['drift']:.2g}"
     if record.get("validation_score") is not None:
         text += f" score {record['validation_score']:.4g}"
-    return f"{text} in {record['seconds']:.2f} s"
+    return f"{text} in {record['seconds']:.2g} s"
 
 
 class JsonLinesLog(Callback):

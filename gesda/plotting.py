@@ -67,7 +67,7 @@ def _draw_pretraining(records: list[dict[str, Any]], axis: Axes) -> None:
     layers = sorted({record["layer"] for record in records})
     for layer in layers:
         own = [record for record in records if record["layer"] == layer]
-        _draw_line(axis, own, "loss", f"layer {layer + 1}", _COLOURS[layer % len(_COLOURS)])
+        _draw_line(axis, own, "loss", f"layer {layer}", _COLOURS[layer % len(_COLOURS)])
     axis.set_title("Pretraining")
     axis.set_ylabel("reconstruction loss per sample")
     # Layers of different widths have losses of different sizes.
@@ -183,7 +183,7 @@ def plot_filters(
     mosaic = _mosaic(filters[:, strongest].T.reshape(-1, height, width))
     axis = _axes(ax, 1, size=(5.0, 5.0 * mosaic.shape[0] / mosaic.shape[1] + 0.4))[0]
     axis.imshow(mosaic, cmap="RdBu_r", vmin=-1.0, vmax=1.0, interpolation="nearest")
-    axis.set_title(f"Layer {layer + 1}: {len(strongest)} of {filters.shape[1]} filters, {height} x {width} pixels")
+    axis.set_title(f"Layer {layer}: {len(strongest)} of {filters.shape[1]} filters, {height} x {width} pixels")
     axis.set_axis_off()
     return axis
 

@@ -53,7 +53,7 @@ def test_each_layers_losses_are_drawn_against_their_epochs() -> None:
     axes = plot_learning_curve(records)
     assert len(axes) == 2
     lines = axes[0].get_lines()
-    assert [line.get_label() for line in lines] == ["layer 1", "layer 2", "layer 3"]
+    assert [line.get_label() for line in lines] == ["layer 0", "layer 1", "layer 2"]
     for k, line in enumerate(lines):
         own = [r for r in records if r.get("layer") == k]
         assert list(line.get_xdata()) == [r["epoch"] + 1 for r in own]
