@@ -152,6 +152,8 @@ class CpuEngine:
 
     def pretrain_epoch(self, data: Data, plan: PretrainPlan, poll: Poll | None = None) -> PretrainStats:
         """Run one epoch of pretraining."""
+        if len(plan.training) != len(self.spec.layers):
+            raise ValueError(f"the plan is for {len(plan.training)} layers, the network has {len(self.spec.layers)}.")
         width = self.spec.layers[plan.first_layer].n_visible
         loss, seconds, completed = self._core.pretrain_epoch(
             _samples(data, width),

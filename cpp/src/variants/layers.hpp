@@ -21,51 +21,73 @@ GESDA_FN void for_each_panel(Panels in, int inputs, const Weights& weights, int 
   }
 }
 
+template <class Code, Code code>
+struct Constant {
+  static constexpr Code value = code;
+};
+// Calls f with the activation as a constant, so that loops are compiled for each one.
+template <class Function>
+GESDA_FN void with_activation(Activation kind, const Function& f) {
+  switch (kind) {
+    case kSigmoid: return f(Constant<Activation, kSigmoid>());
+    case kTanh: return f(Constant<Activation, kTanh>());
+    case kRelu: return f(Constant<Activation, kRelu>());
+    case kLinear: return f(Constant<Activation, kLinear>());
+  }
+}
+
 // h = s(x W + b), where dropout has struck 0, else scaled.
 inline void encode(const EncodeTask& task, Range range, float* workspace) {
   Workspace& work = *reinterpret_cast<Workspace*>(workspace);
+  const int rows = range.row_end - range.row_begin;
   for_each_panel(task.in, task.inputs, task.weights, task.outputs, range, work, [&](int panel, int vectors) {
-    for (int v = 0; v < vectors; ++v) {
-      const int column = panel * kPanel + v * kLanes;
-      const F bias = load(task.bias + column);
-      for (int row = range.row_begin; row < range.row_end; ++row) {
-        F h = activate(task.activation, load(work.sums + (row - range.row_begin) * kPanel + v * kLanes) + bias);
-        if (task.dropped.words != nullptr)
-          h = pick(lanes_set(task.dropped, row, column), F(0.0f), h * F(task.dropout_scale));
-        store(at(task.out, row, column), h);
-        if (task.copy.data != nullptr) store(at(task.copy, row, column), h);
+    with_activation(task.activation, [&](auto activation) {
+      for (int v = 0; v < vectors; ++v) {
+        const int column = panel * kPanel + v * kLanes;
+        const F bias = load(task.bias + column), scale(task.dropout_scale);
+        float* out = at(task.out, range.row_begin, column);
+        float* copy = task.copy.data ? at(task.copy, range.row_begin, column) : nullptr;
+        for (int i = 0; i < rows; ++i) {
+          F h = activate(decltype(activation)::value, load(work.sums + i * kPanel + v * kLanes) + bias);
+          if (task.dropped.words != nullptr)
+            h = pick(lanes_set(task.dropped, range.row_begin + i, column), F(0.0f), h * scale);
+          store(out + i * kPanel, h);
+          if (copy != nullptr) store(copy + i * kPanel, h);
+        }
       }
-    }
+    });
   });
 }
 
 // d = dLoss/da for a = h W' + c, over x; returns the loss of the rows.
-inline double reconstruct(const DecodeTask& task, const Workspace& work, Range range, int panel, int vectors) {
+template <Loss kind, bool emphasis>
+double reconstruct(const DecodeTask& task, const Workspace& work, Range range, int panel, int vectors) {
+  constexpr int kFactors = 64;  // each at most 2: their product stays below 2^64
+  const F on_corrupted(task.emphasis_corrupted), on_clean(task.emphasis_clean);
   double loss = 0.0;
   for (int v = 0; v < vectors; ++v) {
     const int column = panel * kPanel + v * kLanes;
     const F bias = load(task.bias + column);
     const Mask real = first_lanes(task.outputs - column);
-    constexpr int kFactors = 64;  // each at most 2: their product stays below 2^64
     for (int begin = range.row_begin; begin < range.row_end; begin += kFactors) {
+      const int rows = smaller(kFactors, range.row_end - begin);
+      const float* sums = work.sums + (begin - range.row_begin) * kPanel + v * kLanes;
+      float* place = at(task.clean, begin, column);
       F total(0.0f), factors(1.0f);
-      for (int row = begin; row < smaller(begin + kFactors, range.row_end); ++row) {
-        const F a = load(work.sums + (row - range.row_begin) * kPanel + v * kLanes) + bias;
-        float* place = at(task.clean, row, column);
-        const F x = load(place);
+      for (int i = 0; i < rows; ++i) {
+        const F a = load(sums + i * kPanel) + bias;
+        const F x = load(place + i * kPanel);
         F value, factor(1.0f);
-        F d = task.loss == kCrossEntropy ? cross_entropy(a, x, value, factor)
-                                         : squared_error(task.output, a, x, value);
-        if (task.corrupted.words != nullptr) {
-          const F weight = pick(lanes_set(task.corrupted, row, column), F(task.emphasis_corrupted),
-                                F(task.emphasis_clean));
+        F d = kind == kCrossEntropy ? cross_entropy(a, x, value, factor) : squared_error(task.output, a, x, value);
+        if (emphasis) {
+          const F weight = pick(lanes_set(task.corrupted, begin + i, column), on_corrupted, on_clean);
           d = d * weight;
-          value = weight * (task.loss == kCrossEntropy ? value + logarithm(factor) : value);
-          factor = F(1.0f);
+          value = weight * (kind == kCrossEntropy ? value + logarithm(factor) : value);
+        } else {
+          factors = factors * factor;
         }
         total = total + value;
-        factors = factors * factor;
-        store(place, pick(real, d, F(0.0f)));
+        store(place + i * kPanel, pick(real, d, F(0.0f)));
       }
       loss += sum(pick(real, total + logarithm(factors), F(0.0f)));
     }
@@ -76,32 +98,40 @@ inline double reconstruct(const DecodeTask& task, const Workspace& work, Range r
 inline void decode(const DecodeTask& task, Range range, float* workspace) {
   Workspace& work = *reinterpret_cast<Workspace*>(workspace);
   const int block = range.row_begin / task.rows_per_block;
+  const bool entropy = task.loss == kCrossEntropy, emphasis = task.corrupted.words != nullptr;
+  const auto finish = entropy ? (emphasis ? reconstruct<kCrossEntropy, true> : reconstruct<kCrossEntropy, false>)
+                              : (emphasis ? reconstruct<kSquaredError, true> : reconstruct<kSquaredError, false>);
   for_each_panel(task.in, task.inputs, task.weights, task.outputs, range, work, [&](int panel, int vectors) {
-    task.loss_slots[block * panels_of(task.outputs) + panel] = reconstruct(task, work, range, panel, vectors);
+    task.loss_slots[block * panels_of(task.outputs) + panel] = finish(task, work, range, panel, vectors);
   });
 }
 
 // e = (d W' + penalties) * s'(h)
 inline void backprop(const BackpropTask& task, Range range, float* workspace) {
   Workspace& work = *reinterpret_cast<Workspace*>(workspace);
-  const float keep = 1.0f / task.dropout_scale;
+  const int rows = range.row_end - range.row_begin;
+  const F keep(1.0f / task.dropout_scale), scale(task.dropout_scale);
   for_each_panel(task.in, task.inputs, task.weights, task.outputs, range, work, [&](int panel, int vectors) {
-    for (int v = 0; v < vectors; ++v) {
-      const int column = panel * kPanel + v * kLanes;
-      const Mask real = first_lanes(task.outputs - column);
-      const F slope = task.slope ? load(task.slope + column) : F(0.0f);
-      for (int row = range.row_begin; row < range.row_end; ++row) {
-        F h = load(at(task.values, row, column));
-        F e = load(work.sums + (row - range.row_begin) * kPanel + v * kLanes) + slope;
-        if (task.dropped.words != nullptr) {
-          h = h * F(keep);
-          e = pick(lanes_set(task.dropped, row, column), F(0.0f), e * F(task.dropout_scale));
+    with_activation(task.activation, [&](auto activation) {
+      for (int v = 0; v < vectors; ++v) {
+        const int column = panel * kPanel + v * kLanes;
+        const Mask real = first_lanes(task.outputs - column);
+        const F slope = task.slope ? load(task.slope + column) : F(0.0f);
+        const F contraction = task.contraction ? load(task.contraction + column) : F(0.0f);
+        const float* values = at(task.values, range.row_begin, column);
+        float* out = at(task.out, range.row_begin, column);
+        for (int i = 0; i < rows; ++i) {
+          F h = load(values + i * kPanel);
+          F e = load(work.sums + i * kPanel + v * kLanes) + slope;
+          if (task.dropped.words != nullptr) {
+            h = h * keep;
+            e = pick(lanes_set(task.dropped, range.row_begin + i, column), F(0.0f), e * scale);
+          }
+          if (task.contraction != nullptr) e = mad(contraction, second_derivative(decltype(activation)::value, h), e);
+          store(out + i * kPanel, pick(real, e * derivative(decltype(activation)::value, h), F(0.0f)));
         }
-        if (task.contraction != nullptr)
-          e = mad(load(task.contraction + column), second_derivative(task.activation, h), e);
-        store(at(task.out, row, column), pick(real, e * derivative(task.activation, h), F(0.0f)));
       }
-    }
+    });
   });
 }
 
@@ -129,32 +159,43 @@ inline void statistics(const StatisticsTask& task, Range range) {
   }
 }
 
+// The optimiser on `rows` rows of a panel, whose gradients stand in `sums`. The arrays start at the tile's first row.
+template <Optimizer kind>
+GESDA_FN void update_tile(const UpdateTask& task, int panel, int vectors, int rows, const float* sums, float* w,
+                          float* state0, float* state1) {
+  UpdateRule rule = *task.rule;
+  rule.kind = kind;
+  for (int v = 0; v < vectors * kLanes; v += kLanes) {
+    const F decay = F(task.l2) + (task.decay ? load(task.decay + panel * kPanel + v) : F(0.0f));
+    const F inverse_rows(task.inverse_rows);
+    for (int i = v; i < rows * kPanel + v; i += kPanel) {
+      const F old = load(w + i);
+      const F g = mad(decay, old, load(sums + i) * inverse_rows);
+      F s0(0.0f), s1(0.0f);
+      if (kind != kSgd) s0 = load(state0 + i);
+      if (kind == kAdam) s1 = load(state1 + i);
+      store(w + i, updated(rule, old, g, s0, s1));
+      if (kind != kSgd) store(state0 + i, s0);
+      if (kind == kAdam) store(state1 + i, s1);
+    }
+  }
+}
+
 // W -= optimiser(gradient), a tile of kPanel rows of W at a time.
 inline void update(const UpdateTask& task, Range range, float* workspace) {
   Workspace& work = *reinterpret_cast<Workspace*>(workspace);
-  const UpdateRule rule = *task.rule;
   for (int panel = range.panel_begin; panel < range.panel_end; ++panel) {
     const int vectors = vectors_of(task.outputs - panel * kPanel);
     for (int i0 = range.row_begin; i0 < range.row_end; i0 += kPanel) {
       const int rows = smaller(kPanel, range.row_end - i0);
       multiply_gradient(task, i0 / kPanel, rows, panel, work.sums);
-      for (int i = 0; i < rows; ++i) {
-        for (int v = 0; v < vectors; ++v) {
-          const int column = panel * kPanel + v * kLanes;
-          float* place = at(task.weights, i0 + i, column);
-          const F w = load(place);
-          F g = load(work.sums + i * kPanel + v * kLanes) * F(task.inverse_rows);
-          if (task.decay != nullptr)
-            g = mad(F(task.l2) + load(task.decay + column), w, g);
-          else if (task.l2 != 0.0f)
-            g = mad(F(task.l2), w, g);
-          F s0(0.0f), s1(0.0f);
-          if (rule.kind != kSgd) s0 = load(at(task.state0, i0 + i, column));
-          if (rule.kind == kAdam) s1 = load(at(task.state1, i0 + i, column));
-          store(place, updated(rule, w, g, s0, s1));
-          if (rule.kind != kSgd) store(at(task.state0, i0 + i, column), s0);
-          if (rule.kind == kAdam) store(at(task.state1, i0 + i, column), s1);
-        }
+      float* w = at(task.weights, i0, panel * kPanel);
+      float* s0 = task.rule->kind != kSgd ? at(task.state0, i0, panel * kPanel) : nullptr;
+      float* s1 = task.rule->kind == kAdam ? at(task.state1, i0, panel * kPanel) : nullptr;
+      switch (task.rule->kind) {
+        case kSgd: update_tile<kSgd>(task, panel, vectors, rows, work.sums, w, s0, s1); break;
+        case kMomentum: update_tile<kMomentum>(task, panel, vectors, rows, work.sums, w, s0, s1); break;
+        case kAdam: update_tile<kAdam>(task, panel, vectors, rows, work.sums, w, s0, s1); break;
       }
     }
   }

@@ -51,6 +51,9 @@ __attribute__((noinline)) void multiply_tile(const float* a, std::size_t a_strid
   for (int k = 0; k < depth; k += kPanel, a += a_stride) {
     const int width = depth - k < kPanel ? depth - k : kPanel;
     const float* row = a;
+#pragma GCC unroll 16
+    for (int r = 0; r < Rows; ++r) __builtin_prefetch(a + a_stride + r * kPanel);  // a jump that hardware does not foresee
+#pragma GCC unroll 2
     for (int i = 0; i < width; ++i, ++row, b += kPanel) {
       FloatVector x[Vectors];
 #pragma GCC unroll 4
@@ -100,7 +103,7 @@ __attribute__((noinline)) void multiply_transposed_tile(const float* a1, const f
     for (int v = 0; v < Vectors; ++v) store(sums + r * kPanel + v * kLanes, F(acc[r][v]));
 }
 
-// ---- transposition of kLanes x kLanes blocks, by log2(kLanes) rounds of interleaving ----
+// ---- transposition of kLanes x kLanes blocks ----
 template <int... I>
 struct Indices {};
 template <int N, int... I>
@@ -109,33 +112,51 @@ template <int... I>
 struct MakeIndices<0, I...> {
   typedef Indices<I...> type;
 };
-template <int... I>
-GESDA_FN FloatVector interleave_low(FloatVector a, FloatVector b, Indices<I...>) {
-  return __builtin_shufflevector(a, b, (I / 2 + (I % 2) * kLanes)...);
+// Where element i of an interleaving of a and b comes from (b counts from kLanes): units of `Unit` floats of the low
+// (Half 0) or high (Half 1) half of each stretch of `Stretch` floats, in turn from a and b.
+template <int Unit, int Stretch, int Half>
+constexpr int interleaved_index(int i) {
+  const int within = i % Stretch, unit = within / Unit;
+  return (i / Stretch) * Stretch + Half * (Stretch / 2) + (unit / 2) * Unit + within % Unit + (unit % 2) * kLanes;
 }
-template <int... I>
-GESDA_FN FloatVector interleave_high(FloatVector a, FloatVector b, Indices<I...>) {
-  return __builtin_shufflevector(a, b, (kLanes / 2 + I / 2 + (I % 2) * kLanes)...);
+template <int Unit, int Stretch, int Half, int... I>
+GESDA_FN FloatVector interleave(FloatVector a, FloatVector b, Indices<I...>) {
+  return __builtin_shufflevector(a, b, interleaved_index<Unit, Stretch, Half>(I)...);
 }
-// out[j][i] = in[i][j]; rows of `in` are in_stride floats apart, rows of `out` kPanel.
-GESDA_FN void transpose_square(const float* in, std::size_t in_stride, float* out) {
+// Rows first and second become their interleavings.
+template <int Unit, int Stretch>
+GESDA_FN void interleave_rows(FloatVector& first, FloatVector& second) {
   typedef typename MakeIndices<kLanes>::type All;
-  FloatVector x[kLanes], y[kLanes];
-#pragma GCC unroll 16
-  for (int i = 0; i < kLanes; ++i) x[i] = load(in + static_cast<std::size_t>(i) * in_stride).v;
-  // Each round interleaves row i with row i + kLanes / 2: after log2(kLanes) rounds the block is transposed.
-#pragma GCC unroll 4
-  for (int width = 1; width < kLanes; width *= 2) {
-#pragma GCC unroll 8
-    for (int i = 0; i < kLanes / 2; ++i) {
-      y[2 * i] = interleave_low(x[i], x[i + kLanes / 2], All{});
-      y[2 * i + 1] = interleave_high(x[i], x[i + kLanes / 2], All{});
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes; ++i) x[i] = y[i];
+  const FloatVector low = interleave<Unit, Stretch, 0>(first, second, All{});
+  second = interleave<Unit, Stretch, 1>(first, second, All{});
+  first = low;
+}
+typedef float Quad __attribute__((vector_size(16)));
+
+// Four floats of each of the rows 0, 4, 8 ... below `in`, side by side in a vector of Lanes.
+template <int Lanes>
+GESDA_FN auto every_fourth_row(const float* in) {
+  const auto quad = [in](int row) { return *reinterpret_cast<const Quad*>(in + row * kPanel); };
+  if constexpr (Lanes == 4) {
+    return quad(0);
+  } else if constexpr (Lanes == 8) {
+    return __builtin_shufflevector(quad(0), quad(4), 0, 1, 2, 3, 4, 5, 6, 7);
+  } else {
+    return __builtin_shufflevector(every_fourth_row<8>(in), every_fourth_row<8>(in + 8 * kPanel), 0, 1, 2, 3, 4, 5, 6, 7,
+                                   8, 9, 10, 11, 12, 13, 14, 15);
   }
-#pragma GCC unroll 16
-  for (int j = 0; j < kLanes; ++j) store(out + j * kPanel, F(x[j]));
+}
+// out[j][i] = in[i][j] for 4 columns j and kLanes rows i; rows kPanel apart.
+GESDA_FN void transpose_four_columns(const float* in, float* out) {
+  FloatVector x[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) x[i] = every_fourth_row<kLanes>(in + i * kPanel);
+  interleave_rows<1, 4>(x[0], x[2]);
+  interleave_rows<1, 4>(x[1], x[3]);
+  interleave_rows<1, 4>(x[0], x[1]);
+  interleave_rows<1, 4>(x[2], x[3]);
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) store(out + j * kPanel, F(x[j]));
 }
 
 // block[k - k0][i] = M(row0 + i, k), k in [k0, k0 + depth): `depth` columns of kPanel rows of M, k0 a multiple of
@@ -146,9 +167,10 @@ inline void transpose_block(const Weights& m, int row0, int k0, int depth, float
     const float* in = m.panels.data + static_cast<std::size_t>((k0 + k) / kPanel) * m.panels.stride +
                       static_cast<std::size_t>(row0) * kPanel;
     float* out = block + static_cast<std::size_t>(k) * kPanel;
+    for (int i = 0; i < kPanel * kPanel; i += 16) __builtin_prefetch(in + m.panels.stride + i);  // far from this one
     if (rows == kPanel) {
       for (int i = 0; i < kPanel; i += kLanes)
-        for (int j = 0; j < kPanel; j += kLanes) transpose_square(in + i * kPanel + j, kPanel, out + j * kPanel + i);
+        for (int j = 0; j < kPanel; j += 4) transpose_four_columns(in + i * kPanel + j, out + j * kPanel + i);
     } else {
       for (int j = 0; j < kPanel; ++j)
         for (int i = 0; i < kPanel; ++i) out[j * kPanel + i] = i < rows ? in[i * kPanel + j] : 0.0f;
@@ -161,8 +183,10 @@ inline void multiply_rows(Panels in, int row0, int rows, int inputs, const Weigh
                           Workspace& work) {
   const int vectors = vectors_of(columns - panel * kPanel);
   const int tiles = (rows + kTileRows - 1) / kTileRows;
-  for (int k0 = 0; k0 < inputs; k0 += kDepth) {
-    const int depth = smaller(kDepth, inputs - k0);
+  const int blocks = (inputs + kDepth - 1) / kDepth;  // of about equal depth
+  const int most = ((inputs + blocks - 1) / blocks + kPanel - 1) / kPanel * kPanel;
+  for (int k0 = 0; k0 < inputs; k0 += most) {
+    const int depth = smaller(most, inputs - k0);
     const float* b;
     if (weights.transposed) {
       transpose_block(weights, panel * kPanel, k0, depth, work.block);
