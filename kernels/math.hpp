@@ -4,7 +4,7 @@
 // Every formula is a template over a lane type: `float` here, a vector of floats in cpp/src/variants/simd.hpp.
 // A lane type F brings, found by argument-dependent lookup: + - * /, comparisons giving a mask,
 // mad(a, b, c) = a * b + c, pick(mask, a, b), bits(f) / floats(u), root(f), and F(float). Its unsigned
-// integers U bring + ^ & << >>, and mul_wide(a, b, high, low).
+// integers U bring + - ^ & | << >>, and mul_wide(a, b, high, low).
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
@@ -88,22 +88,39 @@ GESDA_FN int swap_partner(int row, int rows, u32 u) {
 }
 
 // ---- elementary functions, good to about 1e-7 ----
-// e^x, x clamped to [-86, 88]: 2^n times a polynomial on [-ln2/2, ln2/2].
+// |x| and -|x|.
+template <class F>
+GESDA_FN F magnitude(F x) {
+  return floats(bits(x) & decltype(bits(x))(0x7FFFFFFFu));
+}
+template <class F>
+GESDA_FN F minus_magnitude(F x) {
+  return floats(bits(x) | decltype(bits(x))(0x80000000u));
+}
+// e^x for x <= 88, x from below clamped to -86: 2^n times a polynomial on [-ln2/2, ln2/2].
 template <class F>
 GESDA_FN F exponential(F x) {
-  x = pick(x < F(88.0f), x, F(88.0f));
   x = pick(x > F(-86.0f), x, F(-86.0f));
   const F shifted = mad(x, F(1.44269504f), F(12582912.0f));  // 1.5 * 2^23: rounds to an integer in the low bits
   const F n = shifted - F(12582912.0f);
   F r = mad(n, F(-0.693145752f), x);
   r = mad(n, F(-1.42860677e-6f), r);
-  F p = mad(r, F(1.9875691e-4f), F(1.3981999e-3f));
-  p = mad(p, r, F(8.3334519e-3f));
-  p = mad(p, r, F(4.1665796e-2f));
-  p = mad(p, r, F(1.6666665e-1f));
-  p = mad(p, r, F(0.5f));
-  p = mad(p, r * r, r + F(1.0f));
+  // Estrin's order: short chains, for the result is waited for.
+  const F r2 = r * r;
+  const F p76 = mad(r, F(1.9875691e-4f), F(1.3981999e-3f));
+  const F p54 = mad(r, F(8.3334519e-3f), F(4.1665796e-2f));
+  const F p32 = mad(r, F(1.6666665e-1f), F(0.5f));
+  const F p = mad(mad(mad(p76, r2, p54), r2, p32), r2, r + F(1.0f));
   return floats(bits(p) + (bits(shifted) << 23));
+}
+// 1 / x for x in [1, 2], to an ulp, by multiplications alone: y is the quadratic of least relative error (1 - x y is a
+// Chebyshev polynomial e, 1 % at most), and 1 / x = y / (1 - e), nearly y (1 + e) (1 + e^2).
+template <class F>
+GESDA_FN F reciprocal(F x) {
+  const F y = mad(mad(x, F(32.0f / 99.0f), F(-48.0f / 33.0f)), x, F(70.0f / 33.0f));
+  const F e = mad(F(0.0f) - x, y, F(1.0f));
+  const F once = mad(y, e, y);
+  return mad(once, e * e, once);
 }
 // ln x for positive normal x: mantissa in [sqrt(1/2), sqrt(2)), atanh series of (m - 1) / (m + 1).
 template <class F>
@@ -154,20 +171,16 @@ GESDA_FN void normal_pair(U w0, U w1, F& first, F& second) {
 
 // ---- activations ----
 template <class F>
-GESDA_FN F magnitude(F x) {
-  return pick(x < F(0.0f), F(0.0f) - x, x);
-}
-template <class F>
 GESDA_FN F sigmoid(F x) {
-  const F t = exponential(F(0.0f) - magnitude(x));
-  const F s = F(1.0f) / (F(1.0f) + t);
+  const F t = exponential(minus_magnitude(x));
+  const F s = reciprocal(F(1.0f) + t);
   return pick(x < F(0.0f), t * s, s);
 }
 template <class F>
 GESDA_FN F hyperbolic_tangent(F x) {
   const F a = magnitude(x);
   const F t = exponential(F(-2.0f) * a);
-  const F large = (F(1.0f) - t) / (F(1.0f) + t);
+  const F large = (F(1.0f) - t) * reciprocal(F(1.0f) + t);
   const F x2 = x * x;
   F p = mad(x2, F(-5.70498872745e-3f), F(2.06390887954e-2f));
   p = mad(p, x2, F(-5.37397155531e-2f));
@@ -209,9 +222,9 @@ GESDA_FN F second_derivative(Activation kind, F h) {
 // up to a hundred of them and takes one logarithm; `linear` is the rest.
 template <class F>
 GESDA_FN F cross_entropy(F a, F x, F& linear, F& factor) {
-  const F t = exponential(F(0.0f) - magnitude(a));
+  const F t = exponential(minus_magnitude(a));
   factor = F(1.0f) + t;
-  const F s = F(1.0f) / factor;
+  const F s = reciprocal(factor);
   linear = pick(a > F(0.0f), a, F(0.0f)) - a * x;
   return pick(a < F(0.0f), t * s, s) - x;
 }

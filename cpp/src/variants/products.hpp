@@ -14,7 +14,7 @@ namespace GESDA_VARIANT {
 
 constexpr int kRowBlock = 128;                      // rows of a task, at most
 constexpr int kDepth = kPanel == 32 ? 192 : 256;    // a multiple of kPanel
-constexpr int kUpdateDepth = 160;                   // rows of the minibatch summed at a time in an update
+constexpr int kUpdateDepth = 208;                   // rows of both pairs that an update sums at a time: they fit in L1
 
 struct Workspace {  // laid over the thread's floats
   float sums[kRowBlock * kPanel];
@@ -217,7 +217,8 @@ inline void multiply_gradient(const UpdateTask& task, int row_panel, int rows_of
   const float* b1 = task.b1.data + static_cast<std::size_t>(panel) * task.b1.stride;
   const float* a2 = task.a2.data ? task.a2.data + static_cast<std::size_t>(row_panel) * task.a2.stride : nullptr;
   const float* b2 = task.a2.data ? task.b2.data + static_cast<std::size_t>(panel) * task.b2.stride : nullptr;
-  const int blocks = (task.rows + kUpdateDepth - 1) / kUpdateDepth;
+  const int deepest = a2 ? kUpdateDepth / 2 : kUpdateDepth;
+  const int blocks = (task.rows + deepest - 1) / deepest;
   for (int block = 0; block < blocks; ++block) {
     const int k0 = static_cast<int>(static_cast<long>(task.rows) * block / blocks);
     const int k1 = static_cast<int>(static_cast<long>(task.rows) * (block + 1) / blocks);

@@ -73,6 +73,7 @@ GESDA_FN U operator+(U a, U b) { return a.v + b.v; }
 GESDA_FN U operator-(U a, U b) { return a.v - b.v; }
 GESDA_FN U operator^(U a, U b) { return a.v ^ b.v; }
 GESDA_FN U operator&(U a, U b) { return a.v & b.v; }
+GESDA_FN U operator|(U a, U b) { return a.v | b.v; }
 GESDA_FN U operator<<(U a, int n) { return a.v << n; }
 GESDA_FN U operator>>(U a, int n) { return a.v >> n; }
 GESDA_FN F pick(Mask m, F a, F b) { return m.v ? a.v : b.v; }
