@@ -10,6 +10,7 @@ import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from gesda.callbacks import Callback, EarlyStopping
+from gesda.engine import select
 from gesda.engine.reference import ReferenceEngine
 from gesda.schedule import PretrainSchedule
 from gesda.spec import (
@@ -309,6 +310,20 @@ def test_sample_weights_reach_the_engine(seed):
         trainer.finetune(data, targets, np.arange(20), np.random.default_rng(seed), **options)
         found.append(trainer.history[0]["loss"])
     assert found[0] == found[1] != found[2]
+
+
+def test_on_the_cpu_engine_sequential_gives_the_bits_of_the_longest_stagger(seed):
+    rng = np.random.default_rng(seed)
+    widths = rng.integers(1, 150, 4).tolist()
+    spec = NetworkSpec(tuple(LayerSpec(n, m) for n, m in itertools.pairwise(widths)), seed=seed)
+    data = rng.random((rng.integers(5, 300), widths[0]), dtype=np.float32)
+    batch_size, found = int(rng.integers(1, 140)), []
+    for kind in ("sequential", "crosspre"):
+        engine = engine_of(seed, lambda spec: select("cpu", spec), spec)
+        schedule = PretrainSchedule(kind, (2, 2, 2), (0.1,) * 3, batch_size=batch_size, stagger=2)
+        Trainer(engine).pretrain(data, schedule, np.random.default_rng(seed))
+        found.append(engine.get_parameters())
+    assert_same_bits(*found)
 
 
 # ---- divergence -----------------------------------------------------------------------------------
