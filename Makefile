@@ -28,7 +28,7 @@ help:
 
 # ---- environments: a stamp file is newer than what it was made from ------------------------------
 $(VENV)/pyvenv.cfg:
-	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "GeSdA needs Python 3.10 or newer; set PY.")'
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "GeSdA needs Python 3.10 or newer; set PY.")'
 	$(PY) -m venv $(VENV)
 
 # Editable: the tests and the coverage see the checkout's own files.
@@ -43,13 +43,13 @@ $(VENV)/.dev-stamp: $(VENV)/.test-stamp
 	@touch $@
 
 $(DEMO_VENV)/pyvenv.cfg:
-	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "GeSdA needs Python 3.10 or newer; set PY.")'
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "GeSdA needs Python 3.10 or newer; set PY.")'
 	$(PY) -m venv $(DEMO_VENV)
 
 # setuptools would pack what an earlier version left in build/.
 $(DEMO_VENV)/.demo-stamp: $(DEMO_VENV)/pyvenv.cfg pyproject.toml setup.py CMakeLists.txt $(NATIVE) \
 		$(shell find gesda -name '*.py')
-	rm -rf build/lib* build/bdist*
+	@rm -rf build/lib* build/bdist*
 	@echo "Compiling GeSdA and installing it into $(DEMO_VENV); this takes a minute or two, once."
 	$(DEMO_VENV)/bin/python -m pip install --quiet '.[plot]'
 	@touch $@
