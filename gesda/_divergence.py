@@ -18,22 +18,28 @@ from numpy.typing import NDArray
 EXPLOSION = 1000.0
 
 
-def squared_error_scale(values: NDArray[Any]) -> float:
-    """Squared error that an untrained network may make on these rows: that of answers off by their own size or by one.
+def squared_error_scale(values: NDArray[Any], shape: tuple[int, ...]) -> float:
+    """Squared error that an untrained network may make: that of answers off by the values' own size, or by one.
+
+    All rows count, since few large ones may make most of the loss.
 
     Parameters
     ----------
-    values : ndarray of shape (n_rows, n_components)
-        What is to be reconstructed or predicted.
+    values : ndarray
+        What is to be reconstructed or predicted; of sparse data those that are stored.
+    shape : (int, int)
+        Rows and components of the whole.
 
     Examples
     --------
     >>> import numpy as np
-    >>> squared_error_scale(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    >>> squared_error_scale(np.array([[3.0, 4.0], [0.0, 0.0]]), (2, 2))
     7.25
     """
-    squares = float(np.square(values, dtype=np.float64).sum()) / len(values)
-    return 0.5 * (squares + float(values.shape[1]))
+    # A part of 512 KiB at a time: no temporary array of the size of the data.
+    part = max(1, 65536 // max(1, math.prod(values.shape[1:])))
+    squares = sum(float(np.square(values[i : i + part], dtype=np.float64).sum()) for i in range(0, len(values), part))
+    return 0.5 * (squares / shape[0] + shape[1])
 
 
 def find_divergence(

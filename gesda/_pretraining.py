@@ -15,7 +15,7 @@ import numpy as np
 from gesda._divergence import squared_error_scale
 from gesda.engine import Data, Engine
 from gesda.schedule import LayerProgress
-from gesda.spec import PretrainPlan
+from gesda.spec import ACTIVATION_RANGES, LayerSpec, PretrainPlan
 
 
 class Pretraining:
@@ -27,10 +27,7 @@ class Pretraining:
         # A generator of its own: the probe must not shift the shuffles, and be the same for every schedule.
         chosen = np.random.default_rng(0).choice(data.shape[0], min(probe_size, data.shape[0]), replace=False)
         self.codes: list[Data] = [data[np.sort(chosen)]] if probe_size else []  # the probe, its encodings by 1, 2, ...
-        #: Loss that a layer may healthily start with, for `gesda._divergence`: of the first layer, and of others with
-        #: a probe once they train. Only a squared error explodes.
-        self.scales: dict[int | None, float] = {}
-        self._measure_scale(0, data[: min(256, data.shape[0])])
+        self.scales = _squared_error_scales(engine.spec.layers, data)
 
     def checksum(self) -> int:
         """Return a number that tells other data, by the probe rows (0 without a probe)."""
@@ -46,8 +43,6 @@ class Pretraining:
             self.cache, self.cached_layers = self.engine.encode(self.cache, n_layers=k + 1, first_layer=k), k + 1
         trained = [k for k, trains in enumerate(plan.training) if trains]
         before = self._encodings(trained[-1] + 1)
-        for k in trained if before else ():
-            self._measure_scale(k, before[k])
         stats = self.engine.pretrain_epoch(self.cache, plan, poll)
         if not stats.completed:
             return None
@@ -69,17 +64,23 @@ class Pretraining:
             for k in trained
         ]
 
-    def _measure_scale(self, layer: int, inputs: Data) -> None:
-        if self.engine.spec.layers[layer].loss == "squared_error" and layer not in self.scales:
-            rows = inputs if isinstance(inputs, np.ndarray) else inputs.toarray()
-            self.scales[layer] = squared_error_scale(rows)
-
     def _encodings(self, n_layers: int) -> list[Data]:
         """Return the probe rows and their clean encodings by one to `n_layers` layers."""
         while self.codes and len(self.codes) <= n_layers:
             k = len(self.codes) - 1
             self.codes.append(self.engine.encode(self.codes[-1], n_layers=k + 1, first_layer=k))
         return list(self.codes)
+
+
+def _squared_error_scales(layers: tuple[LayerSpec, ...], data: Data) -> dict[int | None, float]:
+    """Loss that a layer may healthily start with, where its input's size is known: for `find_divergence`."""
+    scales: dict[int | None, float] = {}
+    if layers[0].loss == "squared_error":
+        scales[0] = squared_error_scale(data if isinstance(data, np.ndarray) else data.data, data.shape)
+    for k in range(1, len(layers)):
+        if layers[k].loss == "squared_error" and ACTIVATION_RANGES[layers[k - 1].activation] is not None:
+            scales[k] = float(layers[k].n_visible)  # encodings in [-1, 1]
+    return scales
 
 
 def _relative_change(before: Data, after: Data) -> float:

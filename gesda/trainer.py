@@ -248,7 +248,8 @@ class Trainer:
         head, scales = self.engine.spec.head, dict[int | None, float]()
         if head is not None and head.kind == "linear" and labelled.size:
             largest = 1.0 if sample_weight is None else float(sample_weight[labelled].max())
-            scales[None] = squared_error_scale(targets[labelled]) * max(1.0, largest)
+            aims = targets[labelled]
+            scales[None] = squared_error_scale(aims, aims.shape) * max(1.0, largest)
         return self._drive(Call("finetune", arguments), plans, run, rng, epochs, scales, plateau)
 
     # ---- the loop ---------------------------------------------------------------------------------

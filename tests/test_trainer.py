@@ -415,6 +415,18 @@ def test_a_squared_error_that_explodes_in_the_first_epoch_restores_the_initial_w
     assert_same_bits(engine.get_parameters(), initial)
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_single_huge_sample_is_no_divergence(sparse, seed):
+    layers = (LayerSpec(7, 6, "tanh", "linear", "squared_error"), LayerSpec(6, 5, "tanh", "tanh", "squared_error"))
+    data = np.zeros((3000, 7), np.float32)
+    data[np.random.default_rng(seed).integers(3000)] = 1e5
+    engine = engine_of(seed, spec=NetworkSpec(layers, seed=3))
+    schedule = PretrainSchedule("crosspre", (1, 1), (1e-9,) * 2, batch_size=500, stagger=0)
+    trainer = Trainer(engine, probe_size=0)
+    trainer.pretrain(scipy.sparse.csr_array(data) if sparse else data, schedule, np.random.default_rng(seed))
+    assert not trainer.diverged and trainer.history[0]["loss"] > 1e6
+
+
 def test_targets_of_any_size_do_not_count_as_divergence_and_an_explosion_does(seed):
     layers = (LayerSpec(7, 6),)
     data = data_of(seed)[0]
