@@ -9,8 +9,12 @@ using namespace gesda;
 using namespace gesda_test;
 
 // Random sizes: mostly small and odd, now and then past a variant's blocks of rows (128) and depth (256).
-int draw_rows(std::mt19937_64& rng) { return draw_int(rng, 0, 3) == 0 ? draw_int(rng, 129, 230) : draw_int(rng, 1, 40); }
-int draw_width(std::mt19937_64& rng) { return draw_int(rng, 0, 5) == 0 ? draw_int(rng, 190, 530) : draw_int(rng, 1, 70); }
+int draw_rows(std::mt19937_64& rng) {
+  return draw_int(rng, 0, 3) == 0 ? draw_int(rng, 129, 230) : draw_int(rng, 1, 40);
+}
+int draw_width(std::mt19937_64& rng) {
+  return draw_int(rng, 0, 5) == 0 ? draw_int(rng, 190, 530) : draw_int(rng, 1, 70);
+}
 template <class T, std::size_t N>
 T draw_of(std::mt19937_64& rng, const T (&all)[N]) {
   return all[size(draw_int(rng, 0, static_cast<int>(N) - 1))];
@@ -82,8 +86,16 @@ TEST(kernels_encode_is_the_activation_of_the_product) {
       const int width = kernels->panel_width;
       const Guarded in(x, width), w = operand.store(width), b = Guarded::vector(bias, width);
       Guarded out = Guarded::empty(rows, outputs, width), copy = Guarded::empty(rows, outputs, width);
-      const EncodeTask task{in.panels(), inputs, outputs, operand.weights(w), b.data(), kind, out.panels(),
-                            copies ? copy.panels() : Panels{}, drops ? dropped.view() : BitMatrix{}, drops ? 1.25f : 1.0f};
+      const EncodeTask task{in.panels(),
+                            inputs,
+                            outputs,
+                            operand.weights(w),
+                            b.data(),
+                            kind,
+                            out.panels(),
+                            copies ? copy.panels() : Panels{},
+                            drops ? dropped.view() : BitMatrix{},
+                            drops ? 1.25f : 1.0f};
       const Workspace workspace(*kernels);
       in_pieces(rng, random_cuts(rng, rows, 1, kernels->row_block), random_cuts(rng, out.panel_count(), 1, 4),
                 [&](Range range) {
@@ -131,8 +143,18 @@ TEST(kernels_decode_is_the_loss_and_its_slope) {
       for (int r = 0; r < rows + rows_per_block; r += rows_per_block) row_cuts.push_back(std::min(r, rows));
       const std::size_t n_slots = (row_cuts.size() - 1) * size(clean.panel_count());
       std::vector<double> slots(n_slots + 2, -7.0);  // one on either side that nobody may touch
-      const DecodeTask task{in.panels(), hidden, visible, operand.weights(w), b.data(), output, loss, clean.panels(),
-                            emphasises ? corrupted.view() : BitMatrix{}, on_corrupted, on_clean, slots.data() + 1,
+      const DecodeTask task{in.panels(),
+                            hidden,
+                            visible,
+                            operand.weights(w),
+                            b.data(),
+                            output,
+                            loss,
+                            clean.panels(),
+                            emphasises ? corrupted.view() : BitMatrix{},
+                            on_corrupted,
+                            on_clean,
+                            slots.data() + 1,
                             rows_per_block};
       const Workspace workspace(*kernels);
       in_pieces(rng, row_cuts, random_cuts(rng, clean.panel_count(), 1, 4), [&](Range range) {
@@ -193,11 +215,19 @@ TEST(kernels_backprop_is_the_slope_at_the_logits_below) {
     for (const Kernels* kernels : tables()) {
       const int width = kernels->panel_width;
       const Guarded in(d, width), w = operand.store(width), beta = Guarded::vector(sparsity, width),
-                    lambda = Guarded::vector(contraction, width);
+                                  lambda = Guarded::vector(contraction, width);
       Guarded h(kept, width, true), e = Guarded::empty(rows, outputs, width, true);
       Guarded& out = in_place ? h : e;
-      const BackpropTask task{in.panels(), inputs, outputs, operand.weights(w), kind, h.panels(), out.panels(),
-                              drops ? dropped.view() : BitMatrix{}, scale, sparse ? beta.data() : nullptr,
+      const BackpropTask task{in.panels(),
+                              inputs,
+                              outputs,
+                              operand.weights(w),
+                              kind,
+                              h.panels(),
+                              out.panels(),
+                              drops ? dropped.view() : BitMatrix{},
+                              scale,
+                              sparse ? beta.data() : nullptr,
                               contracts ? lambda.data() : nullptr};
       const Workspace workspace(*kernels);
       in_pieces(rng, random_cuts(rng, rows, 1, kernels->row_block), random_cuts(rng, out.panel_count(), 1, 4),
@@ -238,8 +268,8 @@ TEST(kernels_statistics_of_hidden_units) {
       const Guarded values(h, width), w(weights, width);
       Guarded out[3] = {Guarded::vector(Rows(1, columns), width), Guarded::vector(Rows(1, columns), width),
                         Guarded::vector(Rows(1, columns), width)};
-      const StatisticsTask task{values.panels(), rows, columns, w.panels(), weight_rows, kind, sparsity, target, contractive,
-                                out[0].data(), out[1].data(), out[2].data()};
+      const StatisticsTask task{values.panels(), rows,   columns,     w.panels(),    weight_rows,   kind,
+                                sparsity,        target, contractive, out[0].data(), out[1].data(), out[2].data()};
       in_pieces(rng, {0, rows}, random_cuts(rng, values.panel_count(), 1, 3), [&](Range range) {
         for (Guarded& vector : out) vector.watch();
         kernels->statistics(task, range);
@@ -278,8 +308,8 @@ TEST(kernels_update_follows_the_optimiser_along_the_gradient) {
     const UpdateRule rule = draw_rule(rng);
     const bool twice = draw_bool(rng), decays = draw_bool(rng);
     const float l2 = draw_bool(rng) ? 0.05f : 0.0f;
-    const Rows a1(rng, rows, inputs, -1.0f, 1.0f), b1(rng, rows, outputs, -1.0f, 1.0f), a2(rng, rows, inputs, -1.0f, 1.0f),
-        b2(rng, rows, outputs, -1.0f, 1.0f), old(rng, inputs, outputs, -1.0f, 1.0f),
+    const Rows a1(rng, rows, inputs, -1.0f, 1.0f), b1(rng, rows, outputs, -1.0f, 1.0f),
+        a2(rng, rows, inputs, -1.0f, 1.0f), b2(rng, rows, outputs, -1.0f, 1.0f), old(rng, inputs, outputs, -1.0f, 1.0f),
         mean(rng, inputs, outputs, -1.0f, 1.0f), variance(rng, inputs, outputs, 0.1f, 1.0f),
         decay(rng, 1, outputs, 0.0f, 0.1f);
     SameBits same_bits;
@@ -287,9 +317,20 @@ TEST(kernels_update_follows_the_optimiser_along_the_gradient) {
       const int width = kernels->panel_width;
       const Guarded pa1(a1, width), pb1(b1, width), pa2(a2, width), pb2(b2, width), pd = Guarded::vector(decay, width);
       Guarded state[3] = {Guarded(old, width, true), Guarded(mean, width, true), Guarded(variance, width, true)};
-      const UpdateTask task{pa1.panels(), pb1.panels(), twice ? pa2.panels() : Panels{}, twice ? pb2.panels() : Panels{},
-                            rows, inputs, outputs, state[0].panels(), state[1].panels(), state[2].panels(), &rule,
-                            1.0f / static_cast<float>(rows), l2, decays ? pd.data() : nullptr};
+      const UpdateTask task{pa1.panels(),
+                            pb1.panels(),
+                            twice ? pa2.panels() : Panels{},
+                            twice ? pb2.panels() : Panels{},
+                            rows,
+                            inputs,
+                            outputs,
+                            state[0].panels(),
+                            state[1].panels(),
+                            state[2].panels(),
+                            &rule,
+                            1.0f / static_cast<float>(rows),
+                            l2,
+                            decays ? pd.data() : nullptr};
       const Workspace workspace(*kernels);
       in_pieces(rng, random_cuts(rng, inputs, width, 4 * width), random_cuts(rng, state[0].panel_count(), 1, 3),
                 [&](Range range) {
@@ -330,7 +371,9 @@ TEST(kernels_update_bias_follows_the_optimiser_along_the_mean) {
       const int width = kernels->panel_width;
       const Guarded deltas(delta, width, true);
       Guarded state[3] = {Guarded::vector(old, width), Guarded::vector(mean, width), Guarded::vector(variance, width)};
-      const BiasTask task{deltas.panels(), rows,  columns, state[0].data(), state[1].data(), state[2].data(),
+      const BiasTask task{deltas.panels(), rows,
+                          columns,         state[0].data(),
+                          state[1].data(), state[2].data(),
                           &rule,           1.0f / static_cast<float>(rows)};
       in_pieces(rng, {0, rows}, random_cuts(rng, deltas.panel_count(), 1, 3), [&](Range range) {
         for (Guarded& array : state) array.watch();

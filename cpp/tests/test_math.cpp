@@ -15,9 +15,9 @@ using gesda_test::same_bits;
 // Random numbers of all magnitudes and both signs, and the edges.
 std::vector<float> many_numbers(int n) {
   std::mt19937_64 rng = gesda_test::rng();
-  std::vector<float> numbers = {0.0f,  -0.0f,  1.0f,    -1.0f,   0.625f, -0.625f, std::nextafter(0.625f, 0.0f),
-                                86.0f, -86.0f, 87.336f, 88.0f,   -88.0f, 88.01f,  -88.01f,
-                                1e-45f, -1e-38f, 1e-30f, 1e30f, -1e30f, 3.4e38f, -3.4e38f};
+  std::vector<float> numbers = {0.0f,   -0.0f,   1.0f,    -1.0f, 0.625f, -0.625f, std::nextafter(0.625f, 0.0f),
+                                86.0f,  -86.0f,  87.336f, 88.0f, -88.0f, 88.01f,  -88.01f,
+                                1e-45f, -1e-38f, 1e-30f,  1e30f, -1e30f, 3.4e38f, -3.4e38f};
   for (int i = 0; i < n; ++i) {
     numbers.push_back(draw_float(rng, -1.0f, 1.0f));
     numbers.push_back(draw_float(rng, -20.0f, 20.0f));
@@ -99,7 +99,8 @@ TEST(math_cos_sin_turn_is_good_to_2e_7) {
 
 TEST(math_normal_pair_is_box_and_muller) {
   std::mt19937_64 rng = gesda_test::rng();
-  std::vector<std::pair<u32, u32>> draws = {{0u, 0u}, {~0u, ~0u}, {0u, ~0u}, {~0u, 0u}, {255u, 1u << 31}, {256u, 1u << 30}};
+  std::vector<std::pair<u32, u32>> draws = {{0u, 0u},  {~0u, ~0u},       {0u, ~0u},
+                                            {~0u, 0u}, {255u, 1u << 31}, {256u, 1u << 30}};
   for (int i = 0; i < kNumbers; ++i) draws.emplace_back(static_cast<u32>(rng()), static_cast<u32>(rng()));
   double sum = 0.0, squares = 0.0;
   for (const auto& [w0, w1] : draws) {
@@ -121,12 +122,12 @@ TEST(math_philox_gives_the_published_vectors) {
   struct Known {
     u32 counter[4], key[2], result[4];
   };
-  const Known known[] = {  // Random123's kat_vectors, philox4x32 10
-      {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
-      {{~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-      {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
-       {0xa4093822, 0x299f31d0},
-       {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}}};
+  const Known known[] = {// Random123's kat_vectors, philox4x32 10
+                         {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+                         {{~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+                         {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+                          {0xa4093822, 0x299f31d0},
+                          {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}}};
   for (const Known& k : known) {
     u32 x[4] = {k.counter[0], k.counter[1], k.counter[2], k.counter[3]};
     philox(x, k.key[0], k.key[1]);
@@ -137,8 +138,8 @@ TEST(math_philox_gives_the_published_vectors) {
 TEST(math_noise_thresholds_are_those_of_the_definitions) {
   CHECK(noise_threshold(kMasking, 0.0) == 0 && noise_threshold(kMasking, 1.0) == 65536);
   CHECK(noise_threshold(kMasking, 0.25) == 16384);
-  CHECK(noise_threshold(kSwap, 0.1) == 6554);            // 6553.6
-  CHECK(noise_threshold(kSaltAndPepper, 0.1) == 6554);   // 2 * 3276.8, rounded
+  CHECK(noise_threshold(kSwap, 0.1) == 6554);             // 6553.6
+  CHECK(noise_threshold(kSaltAndPepper, 0.1) == 6554);    // 2 * 3276.8, rounded
   CHECK(noise_threshold(kSaltAndPepper, 1e-5) % 2 == 0);  // a fair coin
   CHECK(stream_word(kDropout, 3) == 0x20003u);
 }
@@ -178,7 +179,8 @@ TEST(math_losses_and_their_slopes) {
   std::mt19937_64 rng = gesda_test::rng();
   constexpr double kStep = 1e-5;
   for (int i = 0; i < 5000; ++i) {
-    const float a = draw_float(rng, -12.0f, 12.0f), x = i % 10 == 0 ? static_cast<float>(i / 10 % 2) : draw_float(rng, 0.0f, 1.0f);
+    const float a = draw_float(rng, -12.0f, 12.0f),
+                x = i % 10 == 0 ? static_cast<float>(i / 10 % 2) : draw_float(rng, 0.0f, 1.0f);
     const auto cross_entropy_at = [x](double at) { return gesda_test::log_one_plus_exp(at) - at * x; };
     float linear, factor, value;
     const float d = cross_entropy(a, x, linear, factor);
@@ -255,8 +257,8 @@ TEST(math_lanes_of_every_variant_have_the_bits_of_the_scalar_lane) {
     const Range all{0, 1, 0, bias.panel_count()};
     for (const Activation kind : kActivations) {
       const Guarded h = Guarded::empty(1, n, width), e(row, width);
-      kernels->encode({zero.panels(), 1, n, {zeros.panels(), 1, false}, bias.data(), kind, h.panels(), {}, {}, 1.0f}, all,
-                      workspace.data());
+      kernels->encode({zero.panels(), 1, n, {zeros.panels(), 1, false}, bias.data(), kind, h.panels(), {}, {}, 1.0f},
+                      all, workspace.data());
       const Rows values = h.read();
       for (int i = 0; i < n; ++i) {
         const float x = 0.0f + row(0, i);
@@ -266,8 +268,8 @@ TEST(math_lanes_of_every_variant_have_the_bits_of_the_scalar_lane) {
       Rows ones(1, n);
       std::fill(ones.values.begin(), ones.values.end(), 1.0f);
       const Guarded one = Guarded::vector(ones, width);
-      BackpropTask task{zero.panels(), 1, n, {zeros.panels(), 1, false}, kind, h.panels(), e.panels(), {}, 1.0f, one.data(),
-                        nullptr};
+      BackpropTask task{zero.panels(), 1,          n,      {zeros.panels(), 1, false}, kind, h.panels(), e.panels(), {},
+                        1.0f,          one.data(), nullptr};
       kernels->backprop(task, all, workspace.data());
       const Rows first = e.read();
       task.contraction = one.data();

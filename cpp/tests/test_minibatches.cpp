@@ -1,6 +1,6 @@
 // Gathering, corrupting and taking out rows, and the head: every SIMD variant against the definitions of
 // ARCHITECTURE.md, written again element by element.
-#include "cpp/tests/panels.hpp"
+#include "cpp/tests/reference.hpp"
 #include "harness.hpp"
 
 namespace {
@@ -15,27 +15,6 @@ std::vector<u32> draw_ids(std::mt19937_64& rng, int n, int n_samples) {
   for (u32& id : ids) id = static_cast<u32>(draw_int(rng, 0, n_samples - 1));
   return ids;
 }
-
-struct Philox {
-  u32 key0, key1, epoch;
-  u32 word(u32 sample, u32 block, u32 stream, int index) const {
-    u32 x[4] = {sample, block, epoch, stream};
-    philox(x, key0, key1);
-    return x[index];
-  }
-  u32 draw_16(u32 sample, u32 stream, int j) const {
-    const int q = j % 64 / 8;
-    const u32 both = word(sample, static_cast<u32>(j / 64 * 8 + j % 8), stream, q / 2);
-    return q % 2 == 0 ? both & 0xFFFFu : both >> 16;
-  }
-  double normal(u32 sample, u32 stream, int j) const {
-    const u32 block = static_cast<u32>(j / 32 * 8 + j % 8);
-    const int w = j % 32 / 16 * 2;
-    const double u1 = ((word(sample, block, stream, w) >> 8) + 1) * 0x1p-24;
-    const double angle = 2.0 * M_PI * (word(sample, block, stream, w + 1) >> 8) * 0x1p-24;
-    return std::sqrt(-2.0 * std::log(u1)) * (j % 16 < 8 ? std::cos(angle) : std::sin(angle));
-  }
-};
 
 }  // namespace
 
@@ -108,7 +87,8 @@ TEST(minibatches_corrupt_as_defined) {
     const Noise kind = kNoises[trial % 5];
     const int rows = draw_int(rng, 0, 5) == 0 ? 1 : draw_int(rng, 1, 40), columns = draw_int(rng, 1, 300);
     const double level = kind == kGaussian ? 0.7 : draw_int(rng, 0, 4) * 0.25;
-    const bool counts = kind != kGaussian && kind != kNone && draw_bool(rng), in_place = kind == kMasking && draw_bool(rng);
+    const bool counts = kind != kGaussian && kind != kNone && draw_bool(rng),
+               in_place = kind == kMasking && draw_bool(rng);
     const float scale = kind == kMasking && draw_bool(rng) ? 1.6f : 1.0f;
     const Philox random{static_cast<u32>(rng()), static_cast<u32>(rng()), static_cast<u32>(rng())};
     const u32 stream = stream_word(kCorruption, draw_int(rng, 0, 9)), partner_stream = stream_word(kPartner, 4);
@@ -122,8 +102,23 @@ TEST(minibatches_corrupt_as_defined) {
       Guarded& out = in_place ? in : separate;
       std::vector<u32> words(size(bit_rows) * size(panel_count(columns, 32)), 0xDEADBEEFu);
       const BitMatrix bits{counts ? words.data() : nullptr, bit_rows};
-      const CorruptTask task{kind,   threshold,      static_cast<float>(level), -3.0f, 5.0f,        scale,       random.key0, random.key1,
-                             random.epoch, stream, partner_stream, ids.data(), rows, columns, in.panels(), out.panels(), bits};
+      const CorruptTask task{kind,
+                             threshold,
+                             static_cast<float>(level),
+                             -3.0f,
+                             5.0f,
+                             scale,
+                             random.key0,
+                             random.key1,
+                             random.epoch,
+                             stream,
+                             partner_stream,
+                             ids.data(),
+                             rows,
+                             columns,
+                             in.panels(),
+                             out.panels(),
+                             bits};
       in_pieces(rng, random_cuts(rng, rows, 1, 20), {0, 0}, [&](Range range) {
         out.watch();
         kernels->corrupt(task, range);
@@ -143,7 +138,9 @@ TEST(minibatches_corrupt_as_defined) {
           if (kind == kGaussian) CHECK_CLOSE(noisy(r, c), x(r, c) + 0.7 * random.normal(id, stream, c), 2e-6);
           if (kind == kSaltAndPepper) CHECK(noisy(r, c) == (!hit ? x(r, c) : u % 2 == 1 ? 5.0f : -3.0f));
           if (kind == kSwap) {
-            const int from = (r + 1 + static_cast<int>(random.draw_16(id, partner_stream, c) * static_cast<u32>(rows - 1) >> 16)) % rows;
+            const int from =
+                (r + 1 + static_cast<int>(random.draw_16(id, partner_stream, c) * static_cast<u32>(rows - 1) >> 16)) %
+                rows;
             CHECK(noisy(r, c) == (hit ? x(from, c) : x(r, c)));
           }
         }
@@ -198,8 +195,14 @@ TEST(minibatches_head_turns_logits_into_outputs_losses_and_slopes) {
     for (const Kernels* kernels : tables()) {
       Guarded place(logits, kernels->panel_width);
       std::vector<double> slots(size(rows) + 2, -7.0);
-      const HeadTask task{kind, place.panels(), columns, ids.data(), classes.data(), targets.values.data(),
-                          weighs ? weights.values.data() : nullptr, training ? slots.data() + 1 : nullptr};
+      const HeadTask task{kind,
+                          place.panels(),
+                          columns,
+                          ids.data(),
+                          classes.data(),
+                          targets.values.data(),
+                          weighs ? weights.values.data() : nullptr,
+                          training ? slots.data() + 1 : nullptr};
       in_pieces(rng, random_cuts(rng, rows, 1, 20), {0, 0}, [&](Range range) {
         place.watch();
         kernels->head(task, range, nullptr);
