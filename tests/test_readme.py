@@ -6,6 +6,7 @@ import doctest
 import importlib
 import os
 import re
+import runpy
 import shlex
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gesda
 from gesda.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +58,14 @@ def test_the_command_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("codes.npy").exists()
     (accuracy,) = re.findall(r"accuracy\D*([\d.]+)", capsys.readouterr().out)[-1:]
     assert float(accuracy) > 0.9
+
+
+@pytest.mark.parametrize("module", ["gesda", "gesda.cli"])
+def test_python_m_is_the_same(module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["gesda", "--version"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module(module, run_name="__main__")
+    assert stop.value.code == 0 and capsys.readouterr().out == f"gesda {gesda.__version__}\n"
 
 
 def test_the_make_targets_exist() -> None:
