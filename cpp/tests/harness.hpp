@@ -65,6 +65,11 @@ inline std::uint64_t seed() {
   return value;
 }
 
+// Whether an emulator runs this program: CMake says so.
+inline bool is_emulated() {
+  return std::getenv("GESDA_TEST_EMULATED") != nullptr;  // NOLINT(concurrency-mt-unsafe): nobody sets it
+}
+
 inline std::mt19937_64 rng() { return std::mt19937_64(seed()); }
 
 // Runs all tests, or those whose name contains `part`. Returns the process's exit status.

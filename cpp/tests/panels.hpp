@@ -56,6 +56,10 @@ inline bool draw_bool(std::mt19937_64& rng) { return draw_int(rng, 0, 1) == 1; }
 inline float draw_float(std::mt19937_64& rng, float low, float high) {
   return std::uniform_real_distribution<float>(low, high)(rng);
 }
+template <class T, std::size_t N>
+T draw_of(std::mt19937_64& rng, const T (&all)[N]) {
+  return all[static_cast<std::size_t>(draw_int(rng, 0, static_cast<int>(N) - 1))];
+}
 inline std::size_t size(int n) { return static_cast<std::size_t>(n); }
 inline bool same_bits(float a, float b) { return gesda::bits(a) == gesda::bits(b); }
 inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {

@@ -15,10 +15,6 @@ int draw_rows(std::mt19937_64& rng) {
 int draw_width(std::mt19937_64& rng) {
   return draw_int(rng, 0, 5) == 0 ? draw_int(rng, 190, 530) : draw_int(rng, 1, 70);
 }
-template <class T, std::size_t N>
-T draw_of(std::mt19937_64& rng, const T (&all)[N]) {
-  return all[size(draw_int(rng, 0, static_cast<int>(N) - 1))];
-}
 
 // A matrix (inputs, outputs) as an operand, stored as it is or transposed.
 struct Operand {
