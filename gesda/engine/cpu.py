@@ -184,7 +184,7 @@ class CpuEngine:
             classes = np.ascontiguousarray(targets, dtype=np.int32)
             _check_shape("targets", classes, (n_samples,))
             visited = classes[order]
-            if visited.size and not (0 <= visited.min() and visited.max() < n_outputs):
+            if visited.size and not (visited.min() >= 0 and visited.max() < n_outputs):
                 raise ValueError(f"class indices of visited rows must lie in [0, {n_outputs}).")
         else:
             values = np.ascontiguousarray(targets, dtype=np.float32)
