@@ -61,20 +61,21 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "max_iter": 60,
         "n_iter_no_change": 10,
     },
-    # Dropout (Srivastava et al., JMLR 15, 2014), Nesterov momentum, cosine decay.
+    # Dropout (Srivastava et al., JMLR 15, 2014), Nesterov momentum in both phases, cosine decay; few epochs.
     "modern": COMMON
     | {
         "batch_size": 100,
-        "pretrain_epochs": 30,
-        "pretrain_learning_rate": 0.1,
+        "pretrain_epochs": 10,
+        "pretrain_learning_rate": 0.05,
+        "pretrain_momentum": 0.9,
         "solver": "sgd",
-        "momentum": 0.95,
+        "momentum": 0.9,
         "nesterovs_momentum": True,
         "learning_rate": "cosine",
-        "learning_rate_init": 0.05,
-        "dropout": 0.4,
+        "learning_rate_init": 0.5,
+        "dropout": 0.25,
         "input_dropout": 0.2,
-        "max_iter": 120,
+        "max_iter": 30,
         "n_iter_no_change": 30,
     },
     # The same with Adam.
