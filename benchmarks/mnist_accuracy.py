@@ -65,7 +65,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "modern": COMMON
     | {
         "batch_size": 100,
-        "pretrain_epochs": 10,
+        "pretrain_epochs": 8,
         "pretrain_learning_rate": 0.05,
         "pretrain_momentum": 0.9,
         "solver": "sgd",
@@ -75,8 +75,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "learning_rate_init": 0.5,
         "dropout": 0.25,
         "input_dropout": 0.2,
-        "max_iter": 30,
-        "n_iter_no_change": 30,
+        "max_iter": 45,
+        "n_iter_no_change": 45,
     },
     # The same with Adam.
     "modern_adam": COMMON
