@@ -33,7 +33,7 @@ constexpr bool kThreadSanitizer = false;
 // A leak checker, where one is in use, asks this. It cannot see what only the stacks of the parent's threads refer to,
 // so children do without; the test program itself is checked, with its workers asleep.
 static bool g_is_child = false;
-extern "C" int __lsan_is_turned_off();
+extern "C" __attribute__((visibility("default"))) int __lsan_is_turned_off();
 extern "C" int __lsan_is_turned_off() { return g_is_child; }
 
 namespace {
