@@ -90,7 +90,11 @@ def _core_variants() -> dict[str, str]:
     """Tell the instruction sets that the compiled core can use here, and the one in use."""
     try:
         cpu = importlib.import_module("gesda.engine.cpu")
-        return {"core": str(cpu.active_variant()), "core variants": ", ".join(map(str, cpu.available_variants()))}
+        return {
+            "core": str(cpu.active_variant()),
+            "core variants": ", ".join(map(str, cpu.available_variants())),
+            "core bf16": "AVX512-BF16" if cpu.has_bf16() else "no",
+        }
     except (ImportError, AttributeError) as error:
         return {"core": f"not available ({error})", "core variants": "none"}
 

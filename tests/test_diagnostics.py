@@ -43,10 +43,13 @@ def test_show_versions_prints_every_entry() -> None:
 
 
 def test_core_variants_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    core = SimpleNamespace(active_variant=lambda: "avx2", available_variants=lambda: ["scalar", "avx2"])
+    core = SimpleNamespace(
+        active_variant=lambda: "avx2", available_variants=lambda: ["scalar", "avx2"], has_bf16=lambda: False
+    )
     monkeypatch.setattr(diagnostics.importlib, "import_module", lambda name: core)
     assert diagnostics.version_info()["GeSdA"]["core"] == "avx2"
     assert diagnostics.version_info()["GeSdA"]["core variants"] == "scalar, avx2"
+    assert diagnostics.version_info()["GeSdA"]["core bf16"] == "no"
 
 
 def test_missing_core_is_told_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,8 +120,9 @@ py::tuple stats_tuple(const gesda::EpochStats& stats) {
 class Network {
  public:
   Network(const py::list& layers, const py::dict& optimizer, const py::object& head, std::uint64_t seed,
-          const std::string& variant, int n_threads)
-      : network_(network_spec(layers, optimizer, head, seed), variant, n_threads) {}
+          const std::string& variant, int n_threads, int precision)
+      : network_(network_spec(layers, optimizer, head, seed), variant, n_threads,
+                 static_cast<gesda::Precision>(precision)) {}
 
   std::string variant() const { return network_.variant(); }
   void set_array(const std::string& name, const FloatArray& values) { network_.set_array(name, values.data()); }
@@ -196,12 +197,16 @@ class Network {
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The C++ core of GeSdA. gesda.engine.cpu is its only user.";
-  m.def("available_variants", &gesda::available_variants, "SIMD variants that this machine runs, fastest first.");
+  m.def(
+      "available_variants",
+      [](int precision) { return gesda::available_variants(static_cast<gesda::Precision>(precision)); },
+      py::arg("precision") = 0, "SIMD variants that this machine runs, fastest first.");
+  m.def("has_bf16", &gesda::has_bf16, "Whether this machine has AVX512-BF16, and this build its variant.");
   m.def("usable_threads", &gesda::usable_threads, "Hardware threads that this process may use.");
   m.def("fma_peak", &gesda::fma_peak, py::arg("n_threads"), py::arg("seconds"), py::arg("variant") = "",
         py::call_guard<py::gil_scoped_release>(), "Best rate of fused multiply-adds, FLOP/s.");
   py::class_<Network>(m, "Network")
-      .def(py::init<const py::list&, const py::dict&, const py::object&, std::uint64_t, const std::string&, int>())
+      .def(py::init<const py::list&, const py::dict&, const py::object&, std::uint64_t, const std::string&, int, int>())
       .def_property_readonly("variant", &Network::variant)
       .def_property("pretrain_steps", &Network::pretrain_steps, &Network::set_pretrain_steps)
       .def_property("finetune_steps", &Network::finetune_steps, &Network::set_finetune_steps)

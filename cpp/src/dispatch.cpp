@@ -8,6 +8,9 @@ namespace gesda {
   namespace variant {          \
   extern const Kernels kTable; \
   }
+#if defined(GESDA_HAVE_AVX512BF16)
+GESDA_DECLARE(avx512bf16)
+#endif
 #if defined(GESDA_HAVE_AVX512)
 GESDA_DECLARE(avx512)
 #endif
@@ -20,31 +23,48 @@ GESDA_DECLARE(neon)
 GESDA_DECLARE(baseline)
 #undef GESDA_DECLARE
 
-const std::vector<const Kernels*>& runnable_kernels() {
-  static const std::vector<const Kernels*> runnable = [] {
-    std::vector<const Kernels*> found;
+namespace {
+
+#if defined(GESDA_HAVE_AVX512) || defined(GESDA_HAVE_AVX512BF16)
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
+std::vector<const Kernels*> list_runnable(Precision precision) {
+  std::vector<const Kernels*> found;
+#if defined(GESDA_HAVE_AVX512BF16)
+  if (precision == kBf16 && has_avx512() && __builtin_cpu_supports("avx512bf16")) found.push_back(&avx512bf16::kTable);
+#else
+  static_cast<void>(precision);
+#endif
 #if defined(GESDA_HAVE_AVX512)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq"))
-      found.push_back(&avx512::kTable);
+  if (has_avx512()) found.push_back(&avx512::kTable);
 #endif
 #if defined(GESDA_HAVE_AVX2)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kTable);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kTable);
 #endif
 #if defined(GESDA_HAVE_NEON)
-    found.push_back(&neon::kTable);  // part of every aarch64
+  found.push_back(&neon::kTable);  // part of every aarch64
 #endif
-    found.push_back(&baseline::kTable);
-    return found;
-  }();
-  return runnable;
+  found.push_back(&baseline::kTable);
+  return found;
 }
 
-const Kernels& find_kernels(const std::string& name) {
-  for (const Kernels* kernels : runnable_kernels())
+}  // namespace
+
+const std::vector<const Kernels*>& runnable_kernels(Precision precision) {
+  static const std::vector<const Kernels*> runnable[] = {list_runnable(kFp32), list_runnable(kBf16)};
+  return runnable[precision];
+}
+
+const Kernels& find_kernels(const std::string& name, Precision precision) {
+  const std::vector<const Kernels*>& runnable = runnable_kernels(precision);
+  for (const Kernels* kernels : runnable)
     if (name.empty() || name == kernels->name) return *kernels;
   std::string known;
-  for (const Kernels* kernels : runnable_kernels()) known += (known.empty() ? "" : ", ") + std::string(kernels->name);
+  for (const Kernels* kernels : runnable) known += (known.empty() ? "" : ", ") + std::string(kernels->name);
   throw std::invalid_argument("SIMD variant '" + name + "' cannot run here; this machine runs " + known + ".");
 }
 

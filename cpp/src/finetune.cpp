@@ -1,7 +1,8 @@
 // An epoch of fine-tuning: the whole stack under a softmax or linear head.
 //
 // A step's phases: the rows and all dropout masks; one phase forward for each layer and one for the head's product; the
-// head's loss; one phase backward for each layer; then all updates at once, because they read only what is finished.
+// head's loss; one phase backward for each layer; then all updates at once, because they read only what is finished. In
+// bf16 what a product reads is packed in a phase before it.
 #include <algorithm>
 #include <memory>
 
@@ -25,6 +26,7 @@ class FinetuneRun {
   double dropout(std::size_t position) const {
     return state_.spec.head.dropout.empty() ? 0.0 : state_.spec.head.dropout[position];
   }
+  void set_pairs(int most_rows);
   void build(int rows);
 
   Network::State& state_;
@@ -35,13 +37,15 @@ class FinetuneRun {
   std::vector<Matrix> values_;  // the input, then each layer's encoding, after dropout
   std::vector<Matrix> deltas_;  // of each layer's logits
   Matrix logits_;
-  std::vector<BitStorage> dropped_;  // of each layer's encoding
+  std::vector<PackedMatrix> packed_values_, packed_deltas_;  // the head's too; empty in fp32
+  std::vector<BitStorage> dropped_;                          // of each layer's encoding
   std::vector<double> losses_;
 
   GatherTask gather_{};
   CorruptTask input_dropout_{};
   std::vector<CorruptTask> dropout_;
   std::vector<EncodeTask> forward_;
+  std::vector<PackTask> pack_values_, pack_deltas_;
   HeadTask head_{};
   std::vector<BackpropTask> backward_;
   UpdateRule rule_{};
@@ -104,39 +108,69 @@ FinetuneRun::FinetuneRun(Network::State& state, const Samples& samples, const Ta
                          spec.layers[k].activation, values_[k + 1].panels(), deltas_[k].panels(), dropped_[k].view(),
                          dropout_[k].scale, nullptr, nullptr});
   }
+  if (state.is_bf16()) set_pairs(most_rows);
+}
+
+// bf16: copies of what products read, by columns for the way up and down, by rows for the gradients.
+void FinetuneRun::set_pairs(int most_rows) {
+  for (std::size_t k = 0; k <= n_layers_; ++k) {
+    const Matrix& delta = k == n_layers_ ? logits_ : deltas_[k];
+    packed_values_.push_back(state_.packed(most_rows, values_[k].columns(), true, true));
+    packed_deltas_.push_back(state_.packed(most_rows, delta.columns(), k > 0, true));
+    pack_values_.push_back(pack_task(values_[k].panels(), values_[k].columns(), packed_values_[k]));
+    pack_deltas_.push_back(pack_task(delta.panels(), delta.columns(), packed_deltas_[k]));
+    forward_[k].pairs = packed_values_[k].by_columns();
+    if (k > 0) backward_[k - 1].pairs = packed_deltas_[k].by_columns();
+    update_weights_[k].pairs = {packed_values_[k].by_rows(), packed_deltas_[k].by_rows(), {}, {}};
+  }
 }
 
 void FinetuneRun::build(int rows) {
   const Kernels& kernels = *state_.kernels;
   rows_ = rows;
-  phases_.assign(2 * n_layers_ + 5, JobList());
-  std::size_t phase = 0;
-  phases_[phase].gather(kernels, gather_, rows, 0);
+  phases_.clear();
+  const auto next_phase = [this]() -> JobList& {
+    phases_.emplace_back();
+    return phases_.back();
+  };
+  const auto pack = [&](std::vector<PackTask>& tasks, std::size_t k) {
+    if (tasks.empty()) return;
+    tasks[k].rows = rows;
+    next_phase().pack(kernels, tasks[k], 0);
+  };
+  JobList& start = next_phase();
+  start.gather(kernels, gather_, rows, 0);
   for (std::size_t k = 0; k < n_layers_; ++k) {
     if (dropout_[k].corrupted.words == nullptr) continue;
     dropout_[k].rows = rows;
-    phases_[phase].corrupt(kernels, dropout_[k], 0);
+    start.corrupt(kernels, dropout_[k], 0);
   }
-  ++phase;
   if (dropout(0) > 0.0) {
     input_dropout_.rows = rows;
-    phases_[phase].corrupt(kernels, input_dropout_, 0);
+    next_phase().corrupt(kernels, input_dropout_, 0);
   }
-  ++phase;
-  for (EncodeTask& task : forward_) phases_[phase++].encode(kernels, task, rows, 0);
-  phases_[phase++].head(kernels, head_, rows, 0);
-  for (std::size_t k = n_layers_; k-- > 0;) phases_[phase++].backprop(kernels, backward_[k], rows, 0);
+  for (std::size_t k = 0; k <= n_layers_; ++k) {
+    pack(pack_values_, k);
+    next_phase().encode(kernels, forward_[k], rows, 0);
+  }
+  next_phase().head(kernels, head_, rows, 0);
+  for (std::size_t k = n_layers_; k-- > 0;) {
+    pack(pack_deltas_, k + 1);
+    next_phase().backprop(kernels, backward_[k], rows, 0);
+  }
+  pack(pack_deltas_, 0);
+  JobList& updates = next_phase();
   for (UpdateTask& task : update_weights_) {
     task.rows = rows;
     task.inverse_rows = 1.0f / static_cast<float>(rows);
     task.rule = &rule_;
-    phases_[phase].update(kernels, task, 0);
+    updates.update(kernels, task, 0);
   }
   for (BiasTask& task : update_biases_) {
     task.rows = rows;
     task.inverse_rows = 1.0f / static_cast<float>(rows);
     task.rule = &rule_;
-    phases_[phase].update_bias(kernels, task, 0);
+    updates.update_bias(kernels, task, 0);
   }
 }
 

@@ -20,8 +20,11 @@ class Pipeline {
 
   void add_encode(const Weights& weights, const float* bias, Activation activation, int inputs, int outputs) {
     const Panels in = matrices_.back()->panels();
+    packed_.push_back(state_.packed(most_rows_, inputs, true, false));
+    packs_.emplace_back(new PackTask(pack_task(in, inputs, packed_.back())));
     add_matrix(outputs);
     encodes_.emplace_back(new EncodeTask{in, inputs, outputs, weights, bias, activation, matrices_.back()->panels(), {}, {}, 1.0f});
+    encodes_.back()->pairs = packed_.back().by_columns();
     width_ = outputs;
   }
   void set_head(Head kind) {
@@ -51,10 +54,14 @@ class Pipeline {
   }
   std::vector<JobList> build(int rows) {
     const Kernels& kernels = *state_.kernels;
-    std::vector<JobList> phases(encodes_.size() + 3);
+    std::vector<JobList> phases(2 * encodes_.size() + 3);
     std::size_t phase = 0;
     phases[phase++].gather(kernels, gather_, rows, 0);
-    for (const auto& task : encodes_) phases[phase++].encode(kernels, *task, rows, 0);
+    for (std::size_t i = 0; i < encodes_.size(); ++i) {
+      packs_[i]->rows = rows;
+      phases[phase++].pack(kernels, *packs_[i], 0);
+      phases[phase++].encode(kernels, *encodes_[i], rows, 0);
+    }
     if (has_head_) phases[phase].head(kernels, head_, rows, 0);
     phases[++phase].scatter(kernels, scatter_, rows, 0);
     return phases;
@@ -66,6 +73,8 @@ class Pipeline {
   int width_ = 0;
   bool has_head_ = false;
   std::vector<std::unique_ptr<Matrix>> matrices_;
+  std::vector<PackedMatrix> packed_;  // bf16: what each product reads
+  std::vector<std::unique_ptr<PackTask>> packs_;
   std::vector<std::unique_ptr<EncodeTask>> encodes_;
   GatherTask gather_{};
   HeadTask head_{};

@@ -79,6 +79,11 @@ void JobList::gather(const Kernels&, const GatherTask& task, int rows, int layer
 void JobList::corrupt(const Kernels&, const CorruptTask& task, int layer) {
   append_rows(jobs_, run_plain<CorruptTask, &Kernels::corrupt>, &task, task.rows, layer);
 }
+void JobList::pack(const Kernels&, const PackTask& task, int layer) {
+  static_assert(kRowsPerCopy % 2 == 0, "pairs of rows must not be cut");
+  if (task.by_columns.data == nullptr && task.by_rows.data == nullptr) return;
+  append_rows(jobs_, run_plain<PackTask, &Kernels::pack>, &task, task.rows, layer);
+}
 void JobList::encode(const Kernels& kernels, const EncodeTask& task, int rows, int layer) {
   const int panels = panel_count(task.outputs, kernels.panel_width);
   append_product(jobs_, run_with_workspace<EncodeTask, &Kernels::encode>, &task, rows,

@@ -32,6 +32,8 @@ class JobList {
   // The records have to outlive the list. `rows` is the minibatch's real size.
   void gather(const Kernels& kernels, const GatherTask& task, int rows, int layer);
   void corrupt(const Kernels& kernels, const CorruptTask& task, int layer);
+  // Nothing where neither copy is wanted, as in fp32.
+  void pack(const Kernels& kernels, const PackTask& task, int layer);
   void encode(const Kernels& kernels, const EncodeTask& task, int rows, int layer);
   void decode(const Kernels& kernels, const DecodeTask& task, int rows, int layer);
   void backprop(const Kernels& kernels, const BackpropTask& task, int rows, int layer);

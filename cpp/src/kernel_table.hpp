@@ -18,6 +18,15 @@ struct Panels {
   std::size_t stride;  // floats from one panel to the next
 };
 
+// A bf16 copy of a matrix, as operand of products: words of two neighbouring elements, the first in the low half. A
+// missing second one (of an odd number) and what pads the panels are zero.
+//   by columns  elements (r, c) and (r, c + 1), c even, at data[(c / width) * stride + (r * width + c % width) / 2]
+//   by rows     elements (r, c) and (r + 1, c), r even, at data[(c / width) * stride + r / 2 * width + c % width]
+struct Pairs {
+  u32* data;
+  std::size_t stride;  // words from one panel to the next
+};
+
 // What a task computes: rows [row_begin, row_end), panels [panel_begin, panel_end).
 struct Range {
   int row_begin, row_end, panel_begin, panel_end;
@@ -57,6 +66,12 @@ struct CorruptTask {
   BitMatrix corrupted;
 };
 
+struct PackTask {  // a matrix of floats to its bf16 copies
+  Panels in;
+  int rows, columns;
+  Pairs by_columns, by_rows;  // data null: not wanted
+};
+
 // Operand that a product reads: panels of W as they are, or the panels of its transpose, made on the way.
 struct Weights {
   Panels panels;
@@ -73,6 +88,7 @@ struct EncodeTask {
   Panels out, copy;     // copy.data null: none
   BitMatrix dropped;    // dropout of the output
   float dropout_scale;
+  Pairs pairs = {};  // bf16: `in` by columns, which the product reads instead; data null: float32
 };
 
 struct DecodeTask {
@@ -87,6 +103,7 @@ struct DecodeTask {
   float emphasis_corrupted, emphasis_clean;
   double* loss_slots;    // one a panel and row block: slot = row_block * panels + panel
   int rows_per_block;
+  Pairs pairs = {};  // as in EncodeTask
 };
 
 struct BackpropTask {
@@ -100,6 +117,7 @@ struct BackpropTask {
   float dropout_scale;
   const float* slope;        // sparsity: added to dLoss/dh, one a column; null: none
   const float* contraction;  // 2 lambda S_j, one a column; null: none
+  Pairs pairs = {};          // as in EncodeTask
 };
 
 struct StatisticsTask {  // per hidden column: what sparsity and contraction need
@@ -114,6 +132,10 @@ struct StatisticsTask {  // per hidden column: what sparsity and contraction nee
   float* decay;          // 2 lambda Q_j
 };
 
+struct UpdatePairs {  // bf16: the operands by rows, which the products read instead; a1.data null: float32
+  Pairs a1, b1, a2, b2;
+};
+
 // W (inputs, outputs) -= optimiser(A1.T B1 + A2.T B2): the panels are those of W, the rows those of W.
 struct UpdateTask {
   Panels a1, b1, a2, b2;  // a2.data null: one product
@@ -124,6 +146,7 @@ struct UpdateTask {
   float inverse_rows;     // 1 / rows
   float l2;
   const float* decay;     // contraction: 2 lambda Q_j, one a column of W; null: none
+  UpdatePairs pairs = {};
 };
 
 struct BiasTask {        // bias -= optimiser(column sums of `deltas`)
@@ -159,6 +182,7 @@ struct Kernels {
   std::size_t workspace_floats;  // of each thread
   void (*gather)(const GatherTask&, Range);
   void (*corrupt)(const CorruptTask&, Range);
+  void (*pack)(const PackTask&, Range);  // all panels of the rows; row_begin is even
   void (*encode)(const EncodeTask&, Range, float* workspace);
   void (*decode)(const DecodeTask&, Range, float* workspace);
   void (*backprop)(const BackpropTask&, Range, float* workspace);

@@ -80,6 +80,24 @@ class Matrix {
   Buffer storage_;
 };
 
+// The bf16 copies of a minibatch's activations (kernel_table.hpp), those of them that are wanted.
+class PackedMatrix {
+ public:
+  PackedMatrix() = default;
+  PackedMatrix(int rows, int columns, int width, bool by_columns, bool by_rows)
+      : by_columns_(by_columns ? Matrix(rows, (columns + 1) / 2, width / 2, 3) : Matrix()),
+        by_rows_(by_rows ? Matrix((rows + 1) / 2, columns, width, 3) : Matrix()) {}
+
+  Pairs by_columns() const { return pairs(by_columns_); }
+  Pairs by_rows() const { return pairs(by_rows_); }
+  bool empty() const { return by_columns_.empty() && by_rows_.empty(); }
+
+ private:
+  static Pairs pairs(const Matrix& m) { return {reinterpret_cast<u32*>(m.panels().data), m.panels().stride}; }
+
+  Matrix by_columns_, by_rows_;  // for their memory only: words of pairs stand in it
+};
+
 // Activations of a minibatch.
 inline Matrix minibatch_matrix(int rows, int columns, int width) { return Matrix(rows, columns, width, 3); }
 

@@ -8,8 +8,8 @@
 
 namespace gesda {
 
-Network::Network(NetworkSpec spec, const std::string& variant, int n_threads)
-    : state_(new State(std::move(spec), find_kernels(variant), std::max(1, n_threads))) {}
+Network::Network(NetworkSpec spec, const std::string& variant, int n_threads, Precision precision)
+    : state_(new State(std::move(spec), find_kernels(variant, precision), std::max(1, n_threads), precision)) {}
 Network::~Network() = default;
 
 const NetworkSpec& Network::spec() const { return state_->spec; }
@@ -30,11 +30,13 @@ void Network::get_array(const std::string& name, float* values) const {
   std::fill(values, values + size, 0.0f);
 }
 
-std::vector<std::string> available_variants() {
+std::vector<std::string> available_variants(Precision precision) {
   std::vector<std::string> names;
-  for (const Kernels* kernels : runnable_kernels()) names.emplace_back(kernels->name);
+  for (const Kernels* kernels : runnable_kernels(precision)) names.emplace_back(kernels->name);
   return names;
 }
+
+bool has_bf16() { return available_variants(kBf16).front() == "avx512bf16"; }
 
 double fma_peak(int n_threads, double seconds, const std::string& variant) {
   const Kernels& kernels = find_kernels(variant);

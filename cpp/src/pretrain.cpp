@@ -2,13 +2,15 @@
 //
 // Layer at offset o (counted from the plan's first layer) does its step s at tick s + o, so within a tick no layer
 // waits for another, and the result is exactly that of plain nested loops: a layer encodes minibatch s for the next one
-// with its weights at the start of step s, before it updates them. Each tick has five phases for all layers together:
+// with its weights at the start of step s, before it updates them. Each tick has these phases for all layers together:
 //
 //   prepare   gather the rows (first layer) and corrupt them           x, x~
 //   encode    h = s(x~ W + b); the next layer's input s(x W + b)
 //   decode    d = dLoss/da over x; statistics for the penalties
 //   backprop  e = (d W) * s'(h)
 //   update    W, b, c (V)
+//
+// In bf16 the matrices that a phase reads in products are packed in a phase before it: x and x~, h, d, e.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -20,7 +22,19 @@ namespace gesda {
 
 namespace {
 
-enum Phase { kGather, kCorrupt, kEncode, kDecode, kBackprop, kUpdate, kPhases };
+enum Phase {
+  kGather,
+  kCorrupt,
+  kPackInput,
+  kEncode,
+  kPackEncoding,
+  kDecode,
+  kPackDelta,
+  kBackprop,
+  kPackError,
+  kUpdate,
+  kPhases
+};
 
 // Everything one layer works on. A layer above the first reads its clean input from one of two buffers, in turn: while
 // it works on one, the layer under it fills the other.
@@ -34,6 +48,10 @@ class LayerRun {
   void feed(LayerRun* next, bool noisy) {
     next_ = next;
     noisy_handoff_ = noisy && trains_;
+    if (noisy_handoff_) return;
+    packed_clean_ = state_.packed(clean_[0].rows(), spec_.n_visible, true, false);
+    pack_clean_ = pack_task({}, spec_.n_visible, packed_clean_);
+    handoff_.pairs = packed_clean_.by_columns();
   }
   // Prepares the records for a step and appends its jobs to the phases.
   void append_step(std::size_t step, const u32* ids, int rows, std::vector<JobList>& phases);
@@ -42,6 +60,7 @@ class LayerRun {
   double loss() const { return loss_; }
 
  private:
+  void set_pairs(int most_rows);
   void append_training(std::size_t step, int rows, std::vector<JobList>& phases);
   void append_update(int rows, std::vector<JobList>& phases);
 
@@ -56,6 +75,7 @@ class LayerRun {
 
   std::vector<Matrix> clean_;
   Matrix noisy_, h_, e_;
+  PackedMatrix packed_clean_, packed_noisy_, packed_h_, packed_d_, packed_e_;  // empty in fp32
   BitStorage corrupted_;
   Buffer slope_, contraction_, decay_;
   std::vector<double> loss_slots_;
@@ -64,6 +84,7 @@ class LayerRun {
 
   GatherTask gather_{};
   CorruptTask corrupt_{};
+  PackTask pack_clean_{}, pack_noisy_{}, pack_h_{}, pack_d_{}, pack_e_{};
   EncodeTask encode_{}, handoff_{};
   DecodeTask decode_{};
   StatisticsTask statistics_{};
@@ -136,6 +157,30 @@ LayerRun::LayerRun(Network::State& state, std::size_t layer, const Samples& samp
     update_v_.a1 = h_.panels();
     update_v_.l2 = spec_.l2;
   }
+  if (state.is_bf16()) set_pairs(most_rows);
+}
+
+// bf16: copies of what products read, by columns for the first three products, by rows for the gradients.
+void LayerRun::set_pairs(int most_rows) {
+  const int n = spec_.n_visible, m = spec_.n_hidden;
+  packed_noisy_ = state_.packed(most_rows, n, true, true);
+  packed_h_ = state_.packed(most_rows, m, true, true);
+  packed_d_ = state_.packed(most_rows, n, true, true);
+  packed_e_ = state_.packed(most_rows, m, false, true);
+  pack_noisy_ = pack_task(noisy_.panels(), n, packed_noisy_);
+  pack_h_ = pack_task(h_.panels(), m, packed_h_);
+  pack_d_ = pack_task({}, n, packed_d_);
+  pack_e_ = pack_task(e_.panels(), m, packed_e_);
+  encode_.pairs = packed_noisy_.by_columns();
+  decode_.pairs = packed_h_.by_columns();
+  backprop_.pairs = packed_d_.by_columns();
+  update_w_.pairs = {packed_noisy_.by_rows(), packed_e_.by_rows(), {}, {}};
+  if (spec_.tied) {
+    update_w_.pairs.a2 = packed_d_.by_rows();
+    update_w_.pairs.b2 = packed_h_.by_rows();
+  } else {
+    update_v_.pairs = {packed_h_.by_rows(), packed_d_.by_rows(), {}, {}};
+  }
 }
 
 void LayerRun::append_step(std::size_t step, const u32* ids, int rows, std::vector<JobList>& phases) {
@@ -148,6 +193,9 @@ void LayerRun::append_step(std::size_t step, const u32* ids, int rows, std::vect
   if (next_ != nullptr && !noisy_handoff_) {
     handoff_.in = input(step);
     handoff_.out = next_->input(step);
+    pack_clean_.in = handoff_.in;
+    pack_clean_.rows = rows;
+    phases[kPackInput].pack(kernels, pack_clean_, id_);
     phases[kEncode].encode(kernels, handoff_, rows, id_);
   }
   if (trains_) append_training(step, rows, phases);
@@ -159,6 +207,13 @@ void LayerRun::append_training(std::size_t step, int rows, std::vector<JobList>&
   corrupt_.rows = rows;
   corrupt_.in = x;
   phases[kCorrupt].corrupt(kernels, corrupt_, id_);
+
+  for (PackTask* task : {&pack_noisy_, &pack_h_, &pack_d_, &pack_e_}) task->rows = rows;
+  pack_d_.in = x;  // d by then
+  phases[kPackInput].pack(kernels, pack_noisy_, id_);
+  phases[kPackEncoding].pack(kernels, pack_h_, id_);
+  phases[kPackDelta].pack(kernels, pack_d_, id_);
+  phases[kPackError].pack(kernels, pack_e_, id_);
 
   encode_.copy = noisy_handoff_ && next_ != nullptr ? next_->input(step) : Panels{};
   phases[kEncode].encode(kernels, encode_, rows, id_);

@@ -12,8 +12,12 @@ Parameter parameter(int rows, int columns, int width) { return {Matrix(rows, col
 
 }  // namespace
 
-Network::State::State(NetworkSpec network, const Kernels& table, int threads)
-    : spec(std::move(network)), kernels(&table), n_threads(threads), pretrain_steps(spec.layers.size(), 0) {
+Network::State::State(NetworkSpec network, const Kernels& table, int threads, Precision of_products)
+    : spec(std::move(network)),
+      kernels(&table),
+      n_threads(threads),
+      precision(of_products),
+      pretrain_steps(spec.layers.size(), 0) {
   for (const LayerSpec& layer : spec.layers) {
     layers.push_back({parameter(layer.n_visible, layer.n_hidden, width()), parameter(1, layer.n_hidden, width()),
                       parameter(1, layer.n_visible, width()),
@@ -121,6 +125,10 @@ CorruptTask dropout_task(const NetworkSpec& spec, double rate, int layer, int co
   task.scale = static_cast<float>(1.0 / (1.0 - rate));
   task.stream = stream_word(kDropout, layer);
   return task;
+}
+
+PackTask pack_task(Panels in, int columns, const PackedMatrix& out) {
+  return {in, 0, columns, out.by_columns(), out.by_rows()};
 }
 
 UpdateTask weight_update(const Parameter& parameter, const Matrix (&slots)[2]) {

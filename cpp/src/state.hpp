@@ -32,15 +32,21 @@ struct Network::State {
   NetworkSpec spec;
   const Kernels* kernels;
   int n_threads;
+  Precision precision;
   std::vector<LayerParameters> layers;
   Parameter head_w, head_b;
   std::vector<std::int64_t> pretrain_steps;
   std::int64_t finetune_steps = 0;
   std::map<std::string, NamedArray> arrays;  // but for the step counters
 
-  State(NetworkSpec network, const Kernels& table, int threads);
+  State(NetworkSpec network, const Kernels& table, int threads, Precision of_products);
 
   int width() const { return kernels->panel_width; }
+  bool is_bf16() const { return precision == kBf16; }
+  // bf16 copies of a minibatch's matrix, as asked; nothing in fp32.
+  PackedMatrix packed(int rows, int columns, bool by_columns, bool by_rows) const {
+    return is_bf16() ? PackedMatrix(rows, columns, width(), by_columns, by_rows) : PackedMatrix();
+  }
   void name_arrays(const std::string& name, Parameter& parameter, bool pretrains, bool finetunes);
   // Layer weights as operands of products.
   Weights encoder(std::size_t layer) const;             // x -> h
@@ -61,6 +67,7 @@ DataRows data_rows(const Samples& samples);
 CorruptTask corrupt_task(const NetworkSpec& spec, std::size_t layer, std::uint32_t epoch);
 CorruptTask dropout_task(const NetworkSpec& spec, double rate, int layer, int columns, std::uint32_t epoch);
 
+PackTask pack_task(Panels in, int columns, const PackedMatrix& out);  // but for the rows
 UpdateTask weight_update(const Parameter& parameter, const Matrix (&slots)[2]);
 BiasTask bias_update(const Parameter& parameter, const Matrix (&slots)[2]);
 

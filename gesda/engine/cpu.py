@@ -37,9 +37,40 @@ from gesda.spec import (
 BIT_EQUAL_VARIANTS = frozenset({"avx512", "avx2", "neon"})
 
 
-def available_variants() -> list[str]:
-    """SIMD variants of the core that this machine can run, fastest first."""
-    return list(_core.available_variants())
+def available_variants(precision: str = "fp32") -> list[str]:
+    """List the SIMD variants of the core that this machine can run, fastest first.
+
+    Parameters
+    ----------
+    precision : {"fp32", "bf16"}
+        In bf16 every variant computes, but only avx512bf16 (see `has_bf16`) is fast; the others put
+        the same sums together from other instructions, for tests.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        For an unknown precision.
+    """
+    return list(_core.available_variants(_precision_code(precision)))
+
+
+def has_bf16() -> bool:
+    """Tell whether this machine has AVX512-BF16 and this build uses it, so that ``precision="bf16"`` is fast.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> has_bf16() == ("avx512bf16" in available_variants("bf16"))
+    True
+    """
+    return bool(_core.has_bf16())
 
 
 def active_variant() -> str:
@@ -77,16 +108,22 @@ class CpuEngine:
     Parameters
     ----------
     spec : NetworkSpec
-    precision : {"fp32"}
+    precision : {"fp32", "bf16"}
+        ``"bf16"`` rounds the operands of matrix products to bfloat16 (8 significant bits, to nearest,
+        ties to even); sums, weights, optimiser state and everything elementwise stay float32. It
+        needs a machine with AVX512-BF16 (see `has_bf16`), unless a ``variant`` is named.
     n_jobs : int or None
         See `thread_count`. The number of threads changes no bit of any result.
     variant : str or None
-        SIMD variant, one of `available_variants`; None takes `active_variant`.
+        SIMD variant, one of ``available_variants(precision)``; None takes the environment's GESDA_SIMD
+        if it is set, else the fastest.
 
     Raises
     ------
     ValueError
         For an unknown precision or variant.
+    RuntimeError
+        For ``precision="bf16"`` without a ``variant`` on a machine that has no AVX512-BF16.
     """
 
     name = "cpu"
@@ -94,10 +131,12 @@ class CpuEngine:
     def __init__(
         self, spec: NetworkSpec, *, precision: str = "fp32", n_jobs: int | None = None, variant: str | None = None
     ) -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}; got {precision!r}.")
-        if precision != "fp32":
-            raise ValueError(f"precision={precision!r} is not available on the cpu engine of this build; use 'fp32'.")
+        code = _precision_code(precision)
+        if precision == "bf16" and variant is None and not has_bf16():
+            raise RuntimeError(
+                "precision='bf16' needs a processor with AVX512-BF16, which this machine or this build lacks; "
+                "use precision='fp32'."
+            )
         self.spec = spec
         self.precision = precision
         self._shapes = spec.state_shapes()
@@ -106,8 +145,9 @@ class CpuEngine:
             _optimizer_record(spec.optimizer),
             _head_record(spec),
             spec.seed,
-            variant or active_variant(),
+            variant or os.environ.get("GESDA_SIMD", ""),
             thread_count(n_jobs),
+            code,
         )
 
     @property
@@ -246,6 +286,12 @@ def _samples(data: Data, width: int) -> Any:
             np.ascontiguousarray(data.indices, dtype=np.int32),
         )
     return (np.ascontiguousarray(data, dtype=np.float32),)
+
+
+def _precision_code(precision: str) -> int:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}; got {precision!r}.")
+    return PRECISIONS.index(precision)
 
 
 def _order(order: NDArray[np.uint32], n_samples: int) -> NDArray[np.uint32]:

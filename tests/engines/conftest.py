@@ -9,6 +9,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from gesda.engine.reference import ReferenceEngine
 from gesda.spec import NetworkSpec
 
 sys.path.insert(0, str(Path(__file__).parent))  # for engine_cases, under every import mode of pytest
-from engine_cases import CPU_MISSING, CPU_VARIANTS
+from engine_cases import CPU_BF16_VARIANTS, CPU_MISSING, CPU_VARIANTS
 
 MakeEngine = Callable[..., Any]
 
@@ -61,6 +62,12 @@ def fast_engine_factory(request: pytest.FixtureRequest) -> MakeEngine:
 def cpu_factory(request: pytest.FixtureRequest) -> MakeEngine:
     """Makes a cpu engine; takes ``n_jobs`` and ``precision``."""
     return _factory(request.param)
+
+
+@pytest.fixture(params=[f"cpu-{variant}" for variant in CPU_BF16_VARIANTS] or ["cpu"])
+def bf16_factory(request: pytest.FixtureRequest) -> MakeEngine:
+    """Makes a cpu engine in bf16, with AVX512-BF16's own variant where it runs; takes ``n_jobs``."""
+    return partial(_factory(request.param), precision="bf16")
 
 
 @pytest.fixture

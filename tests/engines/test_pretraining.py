@@ -140,13 +140,3 @@ def test_untrained_layers_report_no_loss(engine_factory, rng):
     stats = engine.pretrain_epoch(random_data(20, 12, rng), plan)
     assert np.isnan([stats.loss[0], stats.loss[2]]).all() and np.isfinite(stats.loss[1])
     assert len(stats.seconds) == 3 and min(stats.seconds) >= 0.0
-
-
-def test_bf16_stays_near_the_reference(cpu_factory, rng):
-    spec = stack((100, 65, 33), "momentum")
-    try:
-        engine = cpu_factory(spec, precision="bf16")
-    except (ValueError, RuntimeError) as error:
-        pytest.skip(f"no bf16 in this variant: {error}")
-    data, plans = random_data(96, 100, rng), [pretrain_plan(spec, 96, 32, rng=rng)]
-    assert_pretrains_like_reference(engine, data, plans, random_state(spec, rng))

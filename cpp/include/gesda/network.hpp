@@ -15,6 +15,9 @@
 
 namespace gesda {
 
+// Of the operands of matrix products, as in gesda/spec.py; weights, sums and all else are float32.
+enum Precision : int { kFp32 = 0, kBf16 = 1 };
+
 struct LayerSpec {
   int n_visible, n_hidden;
   Activation activation;
@@ -100,8 +103,8 @@ class Network {
  public:
   struct State;  // of the core alone
 
-  // variant: a name out of available_variants(), or empty for the fastest; n_threads >= 1.
-  Network(NetworkSpec spec, const std::string& variant, int n_threads);
+  // variant: a name out of available_variants(precision), or empty for the fastest; n_threads >= 1.
+  Network(NetworkSpec spec, const std::string& variant, int n_threads, Precision precision = kFp32);
   ~Network();
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
@@ -130,7 +133,9 @@ class Network {
   std::unique_ptr<State> state_;
 };
 
-std::vector<std::string> available_variants();  // fastest first
+// Fastest first. In bf16 all of them compute, but only avx512bf16 is fast: the others are for tests.
+std::vector<std::string> available_variants(Precision precision = kFp32);
+bool has_bf16();  // whether avx512bf16 was built and this machine runs it
 // Best rate of fused multiply-adds over `seconds` on n_threads threads at once, FLOP/s.
 double fma_peak(int n_threads, double seconds, const std::string& variant);
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpp/src/variants/noise.hpp"
+#include "cpp/src/variants/pairs.hpp"
 
 namespace gesda {
 namespace GESDA_VARIANT {
@@ -11,13 +12,16 @@ GESDA_FN Mask lanes_set(const BitMatrix& m, int row, int column) {
   return lanes_of_bits(m.words[static_cast<std::size_t>(column / 32) * m.rows + row] >> (column % 32));
 }
 
-// For every panel of the range: the sums of its rows into `work`, then finish(panel, vectors).
-template <class Finish>
-GESDA_FN void for_each_panel(Panels in, int inputs, const Weights& weights, int outputs, Range range, Workspace& work,
-                             const Finish& finish) {
+// For every panel of the range: the sums of its rows' product into `work`, then finish(panel, vectors).
+template <class Task, class Finish>
+GESDA_FN void for_each_panel(const Task& task, Range range, Workspace& work, const Finish& finish) {
+  const int rows = range.row_end - range.row_begin;
   for (int panel = range.panel_begin; panel < range.panel_end; ++panel) {
-    multiply_rows(in, range.row_begin, range.row_end - range.row_begin, inputs, weights, panel, outputs, work);
-    finish(panel, vectors_of(outputs - panel * kPanel));
+    if (task.pairs.data != nullptr)
+      multiply_row_pairs(task.pairs, range.row_begin, rows, task.inputs, task.weights, panel, task.outputs, work);
+    else
+      multiply_rows(task.in, range.row_begin, rows, task.inputs, task.weights, panel, task.outputs, work);
+    finish(panel, vectors_of(task.outputs - panel * kPanel));
   }
 }
 
@@ -40,7 +44,7 @@ GESDA_FN void with_activation(Activation kind, const Function& f) {
 inline void encode(const EncodeTask& task, Range range, float* workspace) {
   Workspace& work = *reinterpret_cast<Workspace*>(workspace);
   const int rows = range.row_end - range.row_begin;
-  for_each_panel(task.in, task.inputs, task.weights, task.outputs, range, work, [&](int panel, int vectors) {
+  for_each_panel(task, range, work, [&](int panel, int vectors) {
     with_activation(task.activation, [&](auto activation) {
       for (int v = 0; v < vectors; ++v) {
         const int column = panel * kPanel + v * kLanes;
@@ -101,7 +105,7 @@ inline void decode(const DecodeTask& task, Range range, float* workspace) {
   const bool entropy = task.loss == kCrossEntropy, emphasis = task.corrupted.words != nullptr;
   const auto finish = entropy ? (emphasis ? reconstruct<kCrossEntropy, true> : reconstruct<kCrossEntropy, false>)
                               : (emphasis ? reconstruct<kSquaredError, true> : reconstruct<kSquaredError, false>);
-  for_each_panel(task.in, task.inputs, task.weights, task.outputs, range, work, [&](int panel, int vectors) {
+  for_each_panel(task, range, work, [&](int panel, int vectors) {
     task.loss_slots[block * panels_of(task.outputs) + panel] = finish(task, work, range, panel, vectors);
   });
 }
@@ -111,7 +115,7 @@ inline void backprop(const BackpropTask& task, Range range, float* workspace) {
   Workspace& work = *reinterpret_cast<Workspace*>(workspace);
   const int rows = range.row_end - range.row_begin;
   const F keep(1.0f / task.dropout_scale), scale(task.dropout_scale);
-  for_each_panel(task.in, task.inputs, task.weights, task.outputs, range, work, [&](int panel, int vectors) {
+  for_each_panel(task, range, work, [&](int panel, int vectors) {
     with_activation(task.activation, [&](auto activation) {
       for (int v = 0; v < vectors; ++v) {
         const int column = panel * kPanel + v * kLanes;
@@ -188,7 +192,10 @@ inline void update(const UpdateTask& task, Range range, float* workspace) {
     const int vectors = vectors_of(task.outputs - panel * kPanel);
     for (int i0 = range.row_begin; i0 < range.row_end; i0 += kPanel) {
       const int rows = smaller(kPanel, range.row_end - i0);
-      multiply_gradient(task, i0 / kPanel, rows, panel, work.sums);
+      if (task.pairs.a1.data != nullptr)
+        multiply_gradient_pairs(task, i0 / kPanel, rows, panel, work.sums);
+      else
+        multiply_gradient(task, i0 / kPanel, rows, panel, work.sums);
       float* w = at(task.weights, i0, panel * kPanel);
       float* s0 = task.rule->kind != kSgd ? at(task.state0, i0, panel * kPanel) : nullptr;
       float* s1 = task.rule->kind == kAdam ? at(task.state1, i0, panel * kPanel) : nullptr;

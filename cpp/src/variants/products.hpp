@@ -18,7 +18,10 @@ constexpr int kUpdateDepth = 208;                   // rows of both pairs that a
 
 struct Workspace {  // laid over the thread's floats
   float sums[kRowBlock * kPanel];
-  float block[kDepth * kPanel];
+  union {
+    float block[kDepth * kPanel];
+    u32 pairs[kDepth * kPanel];  // bf16: twice the depth
+  };
 };
 
 template <int N>
@@ -147,15 +150,18 @@ GESDA_FN auto every_fourth_row(const float* in) {
                                    2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   }
 }
-// out[j][i] = in[i][j] for 4 columns j and kLanes rows i; rows kPanel apart.
-GESDA_FN void transpose_four_columns(const float* in, float* out) {
-  FloatVector x[4];
+// x[j][i] = in[i][j] for 4 columns j and kLanes rows i; rows kPanel apart.
+GESDA_FN void load_four_columns(const float* in, FloatVector (&x)[4]) {
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) x[i] = every_fourth_row<kLanes>(in + i * kPanel);
   interleave_rows<1, 4>(x[0], x[2]);
   interleave_rows<1, 4>(x[1], x[3]);
   interleave_rows<1, 4>(x[0], x[1]);
   interleave_rows<1, 4>(x[2], x[3]);
+}
+GESDA_FN void transpose_four_columns(const float* in, float* out) {
+  FloatVector x[4];
+  load_four_columns(in, x);
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) store(out + j * kPanel, F(x[j]));
 }
