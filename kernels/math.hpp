@@ -100,7 +100,7 @@ GESDA_FN F minus_magnitude(F x) {
 // e^x for x <= 88, x from below clamped to -86: 2^n times a polynomial on [-ln2/2, ln2/2].
 template <class F>
 GESDA_FN F exponential(F x) {
-  x = pick(x > F(-86.0f), x, F(-86.0f));
+  x = pick(x < F(-86.0f), F(-86.0f), x);  // in this order NaN stays NaN, so that a divergence is seen
   const F shifted = mad(x, F(1.44269504f), F(12582912.0f));  // 1.5 * 2^23: rounds to an integer in the low bits
   const F n = shifted - F(12582912.0f);
   F r = mad(n, F(-0.693145752f), x);
@@ -194,7 +194,7 @@ GESDA_FN F activate(Activation kind, F x) {
   switch (kind) {
     case kSigmoid: return sigmoid(x);
     case kTanh: return hyperbolic_tangent(x);
-    case kRelu: return pick(x > F(0.0f), x, F(0.0f));
+    case kRelu: return pick(x < F(0.0f), F(0.0f), x);  // NaN stays
     default: return x;
   }
 }

@@ -199,6 +199,27 @@ TEST(network_goes_on_from_its_arrays_with_the_same_bits) {
   CHECK(same_states(problem.state(*whole), problem.state(*copy)));
 }
 
+TEST(network_losses_tell_of_weights_that_are_no_numbers) {
+  std::mt19937_64 rng = gesda_test::rng();
+  for (const Activation output : kActivations) {
+    for (const Activation activation : kActivations) {
+      Problem problem(rng, 1, 40, 30, 10);
+      LayerSpec& layer = problem.spec.layers[0];
+      layer.loss = kSquaredError;
+      layer.activation = activation;
+      layer.output = output;
+      layer.sparsity = 0.0f;  // sigmoid's alone
+      for (const std::string& variant : available_variants()) {
+        const auto network = problem.network(variant, 1);
+        std::vector<float> w = problem.start.at("layers.0.W");
+        w[0] = std::nanf("");
+        network->set_array("layers.0.W", w.data());
+        CHECK(std::isnan(network->pretrain_epoch(problem.samples(), problem.pretrain, kNeverStop).loss[0]));
+      }
+    }
+  }
+}
+
 TEST(network_refuses_unknown_names) {
   std::mt19937_64 rng = gesda_test::rng();
   const Problem problem(rng, 1, 5, 5, 2);
