@@ -85,13 +85,15 @@ int draw_width(std::mt19937_64& rng) {
   return draw_int(rng, 0, 5) == 0 ? draw_int(rng, 190, 1100) : draw_int(rng, 1, 70);
 }
 
-// A number whose rounding is worth a look: any bit pattern, a tie, or an everyday one.
+// A number whose rounding is worth a look: any bit pattern, a tie, a denormal one, NaN, or an everyday one.
 float draw_number(std::mt19937_64& rng) {
   const u32 any = static_cast<u32>(rng());
-  switch (draw_int(rng, 0, 3)) {
+  switch (draw_int(rng, 0, 4)) {
     case 0: return gesda::floats(any);
     case 1: return gesda::floats((any & 0xFFFF0000u) | 0x8000u);
     case 2: return gesda::floats(any & 0x807FFFFFu);  // denormal, or zero
+    case 3:
+      return gesda::floats((any & 1u) != 0 ? 0x7F800001u : 0xFFFFFFFFu);  // NaN that adding half a step would lose
     default: return draw_float(rng, -2.0f, 2.0f);
   }
 }
@@ -249,7 +251,8 @@ TEST(pairs_products_round_the_weights) {
     const int rows = draw_int(rng, 1, 30), inputs = draw_width(rng), outputs = draw_width(rng);
     Operands operands(rng, rows, inputs, outputs);
     for (float& value : operands.stored.values) value = draw_float(rng, -1.0f, 1.0f);
-    if (draw_int(rng, 0, 3) == 0) operands.stored.values[0] = std::nanf("");  // must not be lost in rounding
+    if (draw_int(rng, 0, 3) == 0)
+      operands.stored.values[0] = gesda::floats(0x7FFFFFFFu);  // must not be lost in rounding
     const Rows bias(1, outputs);
     for (const Kernels* kernels : pair_tables()) {
       const int width = kernels->panel_width;
