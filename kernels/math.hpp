@@ -126,7 +126,7 @@ GESDA_FN F reciprocal(F x) {
 template <class F>
 GESDA_FN F logarithm(F x) {
   const auto shifted = bits(x) - decltype(bits(x))(0x3F3504F3u);  // sqrt(1/2)
-  const F wrapped = to_float(shifted >> 23);  // the exponent, modulo 512
+  const F wrapped = to_float(shifted >> 23);                      // the exponent, modulo 512
   const F e = pick(wrapped > F(255.0f), wrapped - F(512.0f), wrapped);
   const F m = floats((shifted & decltype(bits(x))(0x007FFFFFu)) + decltype(bits(x))(0x3F3504F3u));
   const F s = (m - F(1.0f)) / (m + F(1.0f));
@@ -141,8 +141,8 @@ GESDA_FN F logarithm(F x) {
 template <class F>
 GESDA_FN void cos_sin_turn(F t, F& cosine, F& sine) {
   const F quarters = mad(t, F(4.0f), F(12582912.0f));
-  const F q = quarters - F(12582912.0f);                  // nearest quarter turn, 0..4
-  const F a = mad(q, F(-0.25f), t) * F(6.28318531f);     // [-pi/4, pi/4]
+  const F q = quarters - F(12582912.0f);              // nearest quarter turn, 0..4
+  const F a = mad(q, F(-0.25f), t) * F(6.28318531f);  // [-pi/4, pi/4]
   const F a2 = a * a;
   F s = mad(a2, F(-1.9515296e-4f), F(8.3321609e-3f));
   s = mad(s, a2, F(-1.6666655e-1f));
@@ -247,9 +247,9 @@ GESDA_FN F sparsity_slope(F mean, F target) {
 // What an update needs of its step; bias corrections are those of Kingma and Ba (2015), algorithm 1.
 struct UpdateRule {
   Optimizer kind;
-  float rate;              // learning rate; for adam divided by 1 - beta_1^t
+  float rate;  // learning rate; for adam divided by 1 - beta_1^t
   float momentum;
-  float nesterov;          // 1 or 0
+  float nesterov;  // 1 or 0
   float beta1, beta2, epsilon;
   float inverse_variance;  // adam: 1 / (1 - beta_2^t)
 };

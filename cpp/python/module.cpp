@@ -136,20 +136,22 @@ class Network {
                            int batch_size, const std::vector<bool>& training, const std::vector<float>& learning_rates,
                            int first_layer, bool noisy_handoff, py::object poll_function) {
     const SamplesHolder samples(arrays);
-    const gesda::PretrainPlan plan{epoch,    order.data(),   static_cast<std::size_t>(order.size()), batch_size,
-                                   training, learning_rates, first_layer,                            noisy_handoff};
-    return run_epoch(std::move(poll_function), [&](const gesda::Poll& poll) {
-      return network_.pretrain_epoch(samples.get(), plan, poll);
-    });
+    const gesda::PretrainPlan plan{epoch,       order.data(), static_cast<std::size_t>(order.size()),
+                                   batch_size,  training,     learning_rates,
+                                   first_layer, noisy_handoff};
+    return run_epoch(std::move(poll_function),
+                     [&](const gesda::Poll& poll) { return network_.pretrain_epoch(samples.get(), plan, poll); });
   }
 
   py::tuple finetune_epoch(const py::tuple& arrays, const py::object& classes, const py::object& values,
                            const py::object& weights, std::uint32_t epoch, const py::array_t<std::uint32_t>& order,
                            int batch_size, float learning_rate, py::object poll_function) {
     const SamplesHolder samples(arrays);
-    const auto floats = [](const py::object& array) { return array.is_none() ? nullptr : array.cast<FloatArray>().data(); };
-    const gesda::Targets targets{
-        classes.is_none() ? nullptr : classes.cast<py::array_t<std::int32_t>>().data(), floats(values), floats(weights)};
+    const auto floats = [](const py::object& array) {
+      return array.is_none() ? nullptr : array.cast<FloatArray>().data();
+    };
+    const gesda::Targets targets{classes.is_none() ? nullptr : classes.cast<py::array_t<std::int32_t>>().data(),
+                                 floats(values), floats(weights)};
     const gesda::FinetunePlan plan{epoch, order.data(), static_cast<std::size_t>(order.size()), batch_size,
                                    learning_rate};
     return run_epoch(std::move(poll_function), [&](const gesda::Poll& poll) {

@@ -54,8 +54,8 @@ class FinetuneRun {
   std::vector<JobList> phases_;
 };
 
-FinetuneRun::FinetuneRun(Network::State& state, const Samples& samples, const Targets& targets, const FinetunePlan& plan,
-                         int most_rows)
+FinetuneRun::FinetuneRun(Network::State& state, const Samples& samples, const Targets& targets,
+                         const FinetunePlan& plan, int most_rows)
     : state_(state), rate_(plan.learning_rate), n_layers_(state.layers.size()) {
   const int width = state.width();
   const NetworkSpec& spec = state.spec;
@@ -85,19 +85,35 @@ FinetuneRun::FinetuneRun(Network::State& state, const Samples& samples, const Ta
     dropout_.push_back(dropout_task(spec, rate, static_cast<int>(k) + 1, layer.n_hidden, plan.epoch));
     dropout_[k].corrupted = dropped_[k].view();
     const float scale = dropout_[k].scale;
-    forward_.push_back({values_[k].panels(), layer.n_visible, layer.n_hidden, state.encoder(k), state.layers[k].b.vector(),
-                        layer.activation, values_[k + 1].panels(), {}, dropped_[k].view(), scale});
+    forward_.push_back({values_[k].panels(),
+                        layer.n_visible,
+                        layer.n_hidden,
+                        state.encoder(k),
+                        state.layers[k].b.vector(),
+                        layer.activation,
+                        values_[k + 1].panels(),
+                        {},
+                        dropped_[k].view(),
+                        scale});
     add_parameter(state.layers[k].w, state.layers[k].b, k, deltas_[k]);
   }
   const int n_top = spec.layers.back().n_hidden, n_outputs = spec.head.n_outputs;
   logits_ = minibatch_matrix(most_rows, n_outputs, width);
   const Weights head_weights{state.head_w.values.panels(), n_top, false};
-  forward_.push_back({values_[n_layers_].panels(), n_top, n_outputs, head_weights, state.head_b.vector(), kLinear,
-                      logits_.panels(), {}, {}, 1.0f});
+  forward_.push_back({values_[n_layers_].panels(),
+                      n_top,
+                      n_outputs,
+                      head_weights,
+                      state.head_b.vector(),
+                      kLinear,
+                      logits_.panels(),
+                      {},
+                      {},
+                      1.0f});
   add_parameter(state.head_w, state.head_b, n_layers_, logits_);
   losses_.assign(static_cast<std::size_t>(most_rows), 0.0);
-  head_ = {spec.head.kind, logits_.panels(), n_outputs, nullptr, targets.classes, targets.values, targets.weights,
-           losses_.data()};
+  head_ = {spec.head.kind,  logits_.panels(), n_outputs,       nullptr,
+           targets.classes, targets.values,   targets.weights, losses_.data()};
 
   for (std::size_t k = 0; k < n_layers_; ++k) {
     const bool top = k + 1 == n_layers_;

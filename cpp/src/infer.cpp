@@ -23,7 +23,8 @@ class Pipeline {
     packed_.push_back(state_.packed(most_rows_, inputs, true, false));
     packs_.emplace_back(new PackTask(pack_task(in, inputs, packed_.back())));
     add_matrix(outputs);
-    encodes_.emplace_back(new EncodeTask{in, inputs, outputs, weights, bias, activation, matrices_.back()->panels(), {}, {}, 1.0f});
+    encodes_.emplace_back(
+        new EncodeTask{in, inputs, outputs, weights, bias, activation, matrices_.back()->panels(), {}, {}, 1.0f});
     encodes_.back()->pairs = packed_.back().by_columns();
     width_ = outputs;
   }

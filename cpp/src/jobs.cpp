@@ -10,9 +10,9 @@ namespace gesda {
 
 namespace {
 
-constexpr int kWantedJobs = 8;     // in a phase of one layer, where its shape allows
-constexpr int kFewestRows = 12;    // of a job of a product: two register tiles
-constexpr int kRowsPerCopy = 16;   // of a job that copies or corrupts rows
+constexpr int kWantedJobs = 8;    // in a phase of one layer, where its shape allows
+constexpr int kFewestRows = 12;   // of a job of a product: two register tiles
+constexpr int kRowsPerCopy = 16;  // of a job that copies or corrupts rows
 constexpr int kBiasPanels = 8;
 
 template <class Task, void (*Kernels::*kernel)(const Task&, Range)>

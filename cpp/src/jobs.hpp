@@ -62,8 +62,8 @@ class Crew {
   // Runs the phases in order. False if the poll asked to stop inside a phase before `first_uninterruptible`: those
   // after it have not run then.
   bool run(const std::vector<JobList>& phases, int first_uninterruptible, double fraction);
-  // Between runs: whether to stop. Asks the poll if it is time; after a yes it is not asked again, so that the caller can
-  // finish what is on its way.
+  // Between runs: whether to stop. Asks the poll if it is time; after a yes it is not asked again, so that the caller
+  // can finish what is on its way.
   bool asked_to_stop(double fraction);
   // Wall-clock seconds since the construction, shared out by the layers' work.
   std::vector<double> seconds() const;

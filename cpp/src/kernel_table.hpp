@@ -40,14 +40,14 @@ struct BitMatrix {
 
 struct DataRows {  // the user's data, row-major or CSR
   const float* values;
-  std::size_t row_stride;             // floats; dense only
-  const std::int64_t* row_pointers;   // CSR only
+  std::size_t row_stride;              // floats; dense only
+  const std::int64_t* row_pointers;    // CSR only
   const std::int32_t* column_indices;  // CSR only, null for dense data
 };
 
 struct GatherTask {
   DataRows data;
-  const u32* ids;  // sample id of each row of the minibatch; null: row r of the data
+  const u32* ids;         // sample id of each row of the minibatch; null: row r of the data
   std::size_t first_row;  // with null ids
   int columns;
   Panels out;
@@ -55,14 +55,14 @@ struct GatherTask {
 
 struct CorruptTask {
   Noise kind;
-  u32 threshold;       // of the 16-bit draw
-  float level;         // gaussian: standard deviation
-  float low, high;     // salt-and-pepper
-  float scale;         // what is kept is multiplied by it: dropout
+  u32 threshold;    // of the 16-bit draw
+  float level;      // gaussian: standard deviation
+  float low, high;  // salt-and-pepper
+  float scale;      // what is kept is multiplied by it: dropout
   u32 key0, key1, epoch, stream, partner_stream;
   const u32* ids;
   int rows, columns;
-  Panels in, out;      // out.data null: only the bits are wanted
+  Panels in, out;  // out.data null: only the bits are wanted
   BitMatrix corrupted;
 };
 
@@ -80,39 +80,39 @@ struct Weights {
 };
 
 struct EncodeTask {
-  Panels in;            // (rows, inputs)
+  Panels in;  // (rows, inputs)
   int inputs, outputs;
-  Weights weights;      // (inputs, outputs)
-  const float* bias;    // padded to whole panels
+  Weights weights;    // (inputs, outputs)
+  const float* bias;  // padded to whole panels
   Activation activation;
-  Panels out, copy;     // copy.data null: none
-  BitMatrix dropped;    // dropout of the output
+  Panels out, copy;   // copy.data null: none
+  BitMatrix dropped;  // dropout of the output
   float dropout_scale;
   Pairs pairs = {};  // bf16: `in` by columns, which the product reads instead; data null: float32
 };
 
 struct DecodeTask {
-  Panels in;             // h (rows, inputs)
-  int inputs, outputs;   // hidden, visible
-  Weights weights;       // (inputs, outputs)
+  Panels in;            // h (rows, inputs)
+  int inputs, outputs;  // hidden, visible
+  Weights weights;      // (inputs, outputs)
   const float* bias;
   Activation output;
   Loss loss;
-  Panels clean;          // x in, d out (rows, outputs)
-  BitMatrix corrupted;   // words null: no emphasis
+  Panels clean;         // x in, d out (rows, outputs)
+  BitMatrix corrupted;  // words null: no emphasis
   float emphasis_corrupted, emphasis_clean;
-  double* loss_slots;    // one a panel and row block: slot = row_block * panels + panel
+  double* loss_slots;  // one a panel and row block: slot = row_block * panels + panel
   int rows_per_block;
   Pairs pairs = {};  // as in EncodeTask
 };
 
 struct BackpropTask {
-  Panels in;             // d of what is above (rows, inputs)
+  Panels in;  // d of what is above (rows, inputs)
   int inputs, outputs;
-  Weights weights;       // (inputs, outputs)
+  Weights weights;  // (inputs, outputs)
   Activation activation;
-  Panels values;         // h (rows, outputs), after dropout
-  Panels out;            // e (rows, outputs); may be `values` itself
+  Panels values;  // h (rows, outputs), after dropout
+  Panels out;     // e (rows, outputs); may be `values` itself
   BitMatrix dropped;
   float dropout_scale;
   const float* slope;        // sparsity: added to dLoss/dh, one a column; null: none
@@ -123,13 +123,13 @@ struct BackpropTask {
 struct StatisticsTask {  // per hidden column: what sparsity and contraction need
   Panels values;         // h (rows, columns)
   int rows, columns;
-  Panels weights;        // W (weight_rows, columns)
+  Panels weights;  // W (weight_rows, columns)
   int weight_rows;
   Activation activation;
   float sparsity, sparsity_target, contractive;
-  float* slope;          // beta * dKL/dmean
-  float* contraction;    // 2 lambda S_j
-  float* decay;          // 2 lambda Q_j
+  float* slope;        // beta * dKL/dmean
+  float* contraction;  // 2 lambda S_j
+  float* decay;        // 2 lambda Q_j
 };
 
 struct UpdatePairs {  // bf16: the operands by rows, which the products read instead; a1.data null: float32
@@ -143,13 +143,13 @@ struct UpdateTask {
   int inputs, outputs;
   Panels weights, state0, state1;
   const UpdateRule* rule;
-  float inverse_rows;     // 1 / rows
+  float inverse_rows;  // 1 / rows
   float l2;
-  const float* decay;     // contraction: 2 lambda Q_j, one a column of W; null: none
+  const float* decay;  // contraction: 2 lambda Q_j, one a column of W; null: none
   UpdatePairs pairs = {};
 };
 
-struct BiasTask {        // bias -= optimiser(column sums of `deltas`)
+struct BiasTask {  // bias -= optimiser(column sums of `deltas`)
   Panels deltas;
   int rows, columns;
   float *bias, *state0, *state1;
@@ -157,9 +157,9 @@ struct BiasTask {        // bias -= optimiser(column sums of `deltas`)
   float inverse_rows;
 };
 
-struct HeadTask {        // rows of logits to outputs; in training also loss and delta
+struct HeadTask {  // rows of logits to outputs; in training also loss and delta
   Head kind;
-  Panels logits;         // (rows, columns) in; probabilities or delta out
+  Panels logits;  // (rows, columns) in; probabilities or delta out
   int columns;
   const u32* ids;
   const std::int32_t* classes;  // by sample id
@@ -177,8 +177,8 @@ struct ScatterTask {  // panels to row-major
 
 struct Kernels {
   const char* name;
-  int panel_width;              // columns of a panel
-  int row_block;                // most rows that a task may have
+  int panel_width;               // columns of a panel
+  int row_block;                 // most rows that a task may have
   std::size_t workspace_floats;  // of each thread
   void (*gather)(const GatherTask&, Range);
   void (*corrupt)(const CorruptTask&, Range);

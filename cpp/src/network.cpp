@@ -26,7 +26,8 @@ void Network::set_array(const std::string& name, const float* values) {
 void Network::get_array(const std::string& name, float* values) const {
   const NamedArray& named = state_->arrays.at(name);
   if (!named.array->empty()) return named.array->write(values);
-  const std::size_t size = static_cast<std::size_t>(named.values->rows()) * static_cast<std::size_t>(named.values->columns());
+  const std::size_t size =
+      static_cast<std::size_t>(named.values->rows()) * static_cast<std::size_t>(named.values->columns());
   std::fill(values, values + size, 0.0f);
 }
 

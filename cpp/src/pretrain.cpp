@@ -107,7 +107,8 @@ LayerRun::LayerRun(Network::State& state, std::size_t layer, const Samples& samp
   for (int i = 0; i < (first_ ? 1 : 2); ++i) clean_.push_back(minibatch_matrix(most_rows, spec_.n_visible, width));
   gather_ = {data_rows(samples), nullptr, 0, spec_.n_visible, clean_[0].panels()};
   const LayerParameters& p = state.layers[layer];
-  handoff_ = {{}, spec_.n_visible, spec_.n_hidden, state.encoder(layer), p.b.vector(), spec_.activation, {}, {}, {}, 1.0f};
+  handoff_ = {{},  spec_.n_visible, spec_.n_hidden, state.encoder(layer), p.b.vector(), spec_.activation, {}, {}, {},
+              1.0f};
   if (!trains_) return;
 
   noisy_ = minibatch_matrix(most_rows, spec_.n_visible, width);
@@ -122,18 +123,41 @@ LayerRun::LayerRun(Network::State& state, std::size_t layer, const Samples& samp
   encode_.in = noisy_.panels();
   encode_.out = h_.panels();
   loss_slots_.assign(most_blocks(*state.kernels, most_rows, panel_count(spec_.n_visible, width)), 0.0);
-  decode_ = {h_.panels(),   spec_.n_hidden, spec_.n_visible,          state.decoder(layer),  p.c.vector(),
-             spec_.output,  spec_.loss,     {},                       corrupted_.view(),     spec_.emphasis_corrupted,
-             spec_.emphasis_clean, loss_slots_.data(), most_rows};
-  backprop_ = {{},           spec_.n_visible, spec_.n_hidden, state.decoder_transposed(layer), spec_.activation,
-               h_.panels(),  e_.panels(),     {},             1.0f,                            nullptr, nullptr};
+  decode_ = {h_.panels(),
+             spec_.n_hidden,
+             spec_.n_visible,
+             state.decoder(layer),
+             p.c.vector(),
+             spec_.output,
+             spec_.loss,
+             {},
+             corrupted_.view(),
+             spec_.emphasis_corrupted,
+             spec_.emphasis_clean,
+             loss_slots_.data(),
+             most_rows};
+  backprop_ = {{},
+               spec_.n_visible,
+               spec_.n_hidden,
+               state.decoder_transposed(layer),
+               spec_.activation,
+               h_.panels(),
+               e_.panels(),
+               {},
+               1.0f,
+               nullptr,
+               nullptr};
   if (spec_.sparsity != 0.0f || spec_.contractive != 0.0f) {
     const std::size_t size = static_cast<std::size_t>(panel_count(spec_.n_hidden, width) * width);
     slope_ = Buffer(size);
     contraction_ = Buffer(size);
     decay_ = Buffer(size);
-    statistics_ = {h_.panels(), 0, spec_.n_hidden, p.w.values.panels(), spec_.n_visible, spec_.activation, spec_.sparsity,
-                   spec_.sparsity_target, spec_.contractive, slope_.data(), contraction_.data(), decay_.data()};
+    statistics_ = {h_.panels(),         0,
+                   spec_.n_hidden,      p.w.values.panels(),
+                   spec_.n_visible,     spec_.activation,
+                   spec_.sparsity,      spec_.sparsity_target,
+                   spec_.contractive,   slope_.data(),
+                   contraction_.data(), decay_.data()};
     if (spec_.sparsity != 0.0f) backprop_.slope = slope_.data();
     if (spec_.contractive != 0.0f) backprop_.contraction = contraction_.data();
   }
@@ -277,8 +301,7 @@ EpochStats Network::pretrain_epoch(const Samples& samples, const PretrainPlan& p
   const int most_rows = static_cast<int>(std::min(batch, plan.n_visits));
 
   std::vector<std::unique_ptr<LayerRun>> runs;
-  for (std::size_t k = first; k <= last; ++k)
-    runs.emplace_back(new LayerRun(state, k, samples, plan, most_rows));
+  for (std::size_t k = first; k <= last; ++k) runs.emplace_back(new LayerRun(state, k, samples, plan, most_rows));
   for (std::size_t o = 0; o + 1 < n_layers; ++o) runs[o]->feed(runs[o + 1].get(), plan.noisy_handoff);
 
   Crew crew(*state.kernels, state.n_threads, n_layers, &poll);

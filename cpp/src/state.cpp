@@ -76,8 +76,9 @@ void prepare_slots(Matrix (&slots)[2], const Matrix& values, Optimizer kind, int
 }
 
 UpdateRule update_rule(const OptimizerSpec& optimizer, float rate, std::int64_t step) {
-  UpdateRule rule{optimizer.kind,  rate,            optimizer.momentum, optimizer.nesterov ? 1.0f : 0.0f,
-                  optimizer.beta1, optimizer.beta2, optimizer.epsilon,  1.0f};
+  UpdateRule rule{
+      optimizer.kind,    rate, optimizer.momentum, optimizer.nesterov ? 1.0f : 0.0f, optimizer.beta1, optimizer.beta2,
+      optimizer.epsilon, 1.0f};
   if (optimizer.kind == kAdam) {
     const double t = static_cast<double>(step);
     const auto correction = [t](float beta) { return 1.0 - std::pow(static_cast<double>(beta), t); };

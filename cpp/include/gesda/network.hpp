@@ -95,8 +95,9 @@ struct EpochStats {
 };
 
 // Called on the calling thread every 50 ms or so with the fraction of the epoch done; true asks to stop. It must not
-// throw. A stop lets the minibatches on their way through the layers finish, so that all layers have seen the same ones;
-// but a tick that takes over 100 ms is left at once, before its updates, with the upper layers a step or two behind.
+// throw. A stop lets the minibatches on their way through the layers finish, so that all layers have seen the same
+// ones; but a tick that takes over 100 ms is left at once, before its updates, with the upper layers a step or two
+// behind.
 using Poll = std::function<bool(double)>;
 
 class Network {

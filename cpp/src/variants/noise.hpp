@@ -8,7 +8,7 @@
 namespace gesda {
 namespace GESDA_VARIANT {
 
-constexpr int kCounters = 16;      // Philox counters used at a time
+constexpr int kCounters = 16;  // Philox counters used at a time
 constexpr int kHalf = kLanes < 8 ? kLanes : 8;
 
 GESDA_FN float* at(Panels m, int row, int column) {
@@ -151,7 +151,8 @@ inline void scatter(const ScatterTask& task, Range range) {
   for (int row = range.row_begin; row < range.row_end; ++row) {
     float* out = task.out + static_cast<std::size_t>(row) * task.row_stride;
     for (int c = 0; c < task.columns; c += kPanel)
-      std::memcpy(out + c, at(task.in, row, c), sizeof(float) * static_cast<std::size_t>(smaller(kPanel, task.columns - c)));
+      std::memcpy(out + c, at(task.in, row, c),
+                  sizeof(float) * static_cast<std::size_t>(smaller(kPanel, task.columns - c)));
   }
 }
 

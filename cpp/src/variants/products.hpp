@@ -12,9 +12,9 @@
 namespace gesda {
 namespace GESDA_VARIANT {
 
-constexpr int kRowBlock = 128;                      // rows of a task, at most
-constexpr int kDepth = kPanel == 32 ? 192 : 256;    // a multiple of kPanel
-constexpr int kUpdateDepth = 208;                   // rows of both pairs that an update sums at a time: they fit in L1
+constexpr int kRowBlock = 128;                    // rows of a task, at most
+constexpr int kDepth = kPanel == 32 ? 192 : 256;  // a multiple of kPanel
+constexpr int kUpdateDepth = 208;                 // rows of both pairs that an update sums at a time: they fit in L1
 
 struct Workspace {  // laid over the thread's floats
   float sums[kRowBlock * kPanel];
@@ -49,13 +49,13 @@ __attribute__((noinline)) void multiply_tile(const float* a, std::size_t a_strid
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v)
-      acc[r][v] = first ? FloatVector{} : load(sums + r * kPanel + v * kLanes).v;
+    for (int v = 0; v < Vectors; ++v) acc[r][v] = first ? FloatVector{} : load(sums + r * kPanel + v * kLanes).v;
   for (int k = 0; k < depth; k += kPanel, a += a_stride) {
     const int width = depth - k < kPanel ? depth - k : kPanel;
     const float* row = a;
 #pragma GCC unroll 16
-    for (int r = 0; r < Rows; ++r) __builtin_prefetch(a + a_stride + r * kPanel);  // a jump that hardware does not foresee
+    for (int r = 0; r < Rows; ++r)
+      __builtin_prefetch(a + a_stride + r * kPanel);  // a jump that hardware does not foresee
 #pragma GCC unroll 2
     for (int i = 0; i < width; ++i, ++row, b += kPanel) {
       FloatVector x[Vectors];
@@ -83,8 +83,7 @@ __attribute__((noinline)) void multiply_transposed_tile(const float* a1, const f
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v)
-      acc[r][v] = first ? FloatVector{} : load(sums + r * kPanel + v * kLanes).v;
+    for (int v = 0; v < Vectors; ++v) acc[r][v] = first ? FloatVector{} : load(sums + r * kPanel + v * kLanes).v;
   const float* a = a1;
   const float* b = b1;
   for (int pair = a2 == nullptr ? 1 : 0; pair < 2; ++pair, a = a2, b = b2) {
@@ -202,7 +201,8 @@ inline void multiply_rows(Panels in, int row0, int rows, int inputs, const Weigh
       b = weights.panels.data + static_cast<std::size_t>(panel) * weights.panels.stride +
           static_cast<std::size_t>(k0) * kPanel;
     }
-    const float* a = in.data + static_cast<std::size_t>(k0 / kPanel) * in.stride + static_cast<std::size_t>(row0) * kPanel;
+    const float* a =
+        in.data + static_cast<std::size_t>(k0 / kPanel) * in.stride + static_cast<std::size_t>(row0) * kPanel;
     for (int t = 0; t < tiles; ++t) {
       const int r0 = rows * t / tiles, r1 = rows * (t + 1) / tiles;
       with_count<kTileRows>(r1 - r0, [&](auto tile_rows) {

@@ -36,10 +36,10 @@
 namespace gesda {
 namespace GESDA_VARIANT {
 
-constexpr int kLanes = GESDA_LANES;        // floats in a vector
-constexpr int kPanel = GESDA_PANEL;        // columns in a panel
-constexpr int kVectors = kPanel / kLanes;  // vectors in a panel's row
-constexpr int kTileRows = GESDA_TILE_ROWS; // rows whose accumulators fit into the registers
+constexpr int kLanes = GESDA_LANES;         // floats in a vector
+constexpr int kPanel = GESDA_PANEL;         // columns in a panel
+constexpr int kVectors = kPanel / kLanes;   // vectors in a panel's row
+constexpr int kTileRows = GESDA_TILE_ROWS;  // rows whose accumulators fit into the registers
 
 typedef float FloatVector __attribute__((vector_size(4 * kLanes)));
 typedef std::uint32_t WordVector __attribute__((vector_size(4 * kLanes)));
@@ -82,8 +82,8 @@ GESDA_FN F floats(U a) { return (FloatVector)a.v; }
 GESDA_FN F to_float(U a) { return __builtin_convertvector((MaskVector)a.v, FloatVector); }
 GESDA_FN Mask less(U a, U b) { return {(MaskVector)a.v < (MaskVector)b.v}; }  // both below 2^31
 
-GESDA_FN F load(const float* p) { return *reinterpret_cast<const FloatVector*>(p); }   // aligned
-GESDA_FN void store(float* p, F a) { *reinterpret_cast<FloatVector*>(p) = a.v; }       // aligned
+GESDA_FN F load(const float* p) { return *reinterpret_cast<const FloatVector*>(p); }  // aligned
+GESDA_FN void store(float* p, F a) { *reinterpret_cast<FloatVector*>(p) = a.v; }      // aligned
 GESDA_FN F load_any(const float* p) {
   F a;
   __builtin_memcpy(&a.v, p, sizeof a.v);
@@ -153,9 +153,7 @@ GESDA_FN F root(F a) {
 #define GESDA_PLAIN_MUL_WIDE
 #endif
 #elif defined(__aarch64__)
-GESDA_FN F mad(F a, F b, F c) {
-  return (FloatVector)vfmaq_f32((float32x4_t)c.v, (float32x4_t)a.v, (float32x4_t)b.v);
-}
+GESDA_FN F mad(F a, F b, F c) { return (FloatVector)vfmaq_f32((float32x4_t)c.v, (float32x4_t)a.v, (float32x4_t)b.v); }
 GESDA_FN F root(F a) { return (FloatVector)vsqrtq_f32((float32x4_t)a.v); }
 #define GESDA_PLAIN_MUL_WIDE
 #else  // SSE2: no fused multiply-add
