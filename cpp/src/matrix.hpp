@@ -3,8 +3,8 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
-#include <utility>
 
 #include "cpp/src/kernel_table.hpp"
 
@@ -17,25 +17,21 @@ class Buffer {
   explicit Buffer(std::size_t size) : size_(size) {
     if (size == 0) return;
     const std::size_t bytes = (size * sizeof(float) + 63) / 64 * 64;
-    data_ = static_cast<float*>(std::aligned_alloc(64, bytes));
+    data_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
     if (data_ == nullptr) throw std::bad_alloc();
-    std::memset(data_, 0, bytes);
+    std::memset(data_.get(), 0, bytes);
   }
-  Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-  Buffer& operator=(Buffer&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    return *this;
-  }
-  ~Buffer() { std::free(data_); }
 
-  float* data() const { return data_; }
-  std::size_t size() const { return size_; }
-  bool empty() const { return size_ == 0; }
+  float* data() const { return data_.get(); }
+  std::size_t size() const { return data_ ? size_ : 0; }
+  bool empty() const { return size() == 0; }
 
  private:
-  float* data_ = nullptr;
-  std::size_t size_ = 0;
+  struct Free {
+    void operator()(float* data) const { std::free(data); }
+  };
+  std::unique_ptr<float, Free> data_;
+  std::size_t size_ = 0;  // of what `data_` had before it was moved away
 };
 
 inline int panel_count(int columns, int width) { return (columns + width - 1) / width; }

@@ -148,7 +148,8 @@ LayerRun::LayerRun(Network::State& state, std::size_t layer, const Samples& samp
                nullptr,
                nullptr};
   if (spec_.sparsity != 0.0f || spec_.contractive != 0.0f) {
-    const std::size_t size = static_cast<std::size_t>(panel_count(spec_.n_hidden, width) * width);
+    const std::size_t size =
+        static_cast<std::size_t>(panel_count(spec_.n_hidden, width)) * static_cast<std::size_t>(width);
     slope_ = Buffer(size);
     contraction_ = Buffer(size);
     decay_ = Buffer(size);

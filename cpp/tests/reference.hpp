@@ -123,8 +123,8 @@ class Reference {
     const double loss = head_loss(delta, targets, ids);
     ++finetune_steps;
     const Table head_w = arrays["head.W"];
-    std::vector<Table> weights;
-    for (std::size_t k = 0; k < n; ++k) weights.push_back(arrays[name(k, "W")]);
+    std::vector<Table> weights(n);
+    for (std::size_t k = 0; k < n; ++k) weights[k] = arrays[name(k, "W")];
     finetune("head.", kept[n], delta, plan.learning_rate);
     for (std::size_t k = n; k-- > 0;) {
       const Table below = product(delta, transposed(k + 1 == n ? head_w : weights[k + 1]));

@@ -123,6 +123,7 @@ TEST(network_trains_beside_others) {
   std::vector<std::thread> trainers;
   trainers.reserve(4);
   std::vector<std::map<std::string, std::vector<float>>> states(4);
+  problems.reserve(4);
   for (int i = 0; i < 4; ++i) problems.push_back(std::make_unique<Problem>(rng, i % 3 + 1, 40, 60, 13));
   for (std::size_t i = 0; i < 4; ++i) {
     trainers.emplace_back([&problems, &states, i] {
