@@ -22,7 +22,7 @@ import common
 WORKER = Path(__file__).with_name("worker.py")
 
 #: Seconds that a contender's threads get after a slice to fall asleep: OpenBLAS's spin for some 30 ms.
-SETTLE = 0.06
+SETTLE = 0.12  # seconds: thread pools of the one before may spin for so long
 
 
 class Unavailable(Exception):
