@@ -1,8 +1,8 @@
 // An epoch of fine-tuning: the whole stack under a softmax or linear head.
 //
-// A step's phases: the rows and all dropout masks; one phase forward for each layer and one for the head's product; the
-// head's loss; one phase backward for each layer; then all updates at once, because they read only what is finished. In
-// bf16 what a product reads is packed in a phase before it.
+// A step's phases: the rows, dropout applied, and the masks of all other dropout; one phase forward for each layer and
+// one for the head's product; the head's loss; one phase backward for each layer; then all updates at once, because
+// they read only what is finished. In bf16 what a product reads is packed in a phase before it.
 #include <algorithm>
 #include <memory>
 
@@ -15,7 +15,7 @@ namespace {
 class FinetuneRun {
  public:
   FinetuneRun(Network::State& state, const Samples& samples, const Targets& targets, const FinetunePlan& plan,
-              int most_rows);
+              int most_rows, int n_threads);
 
   void prepare_step(const u32* ids, int rows);
   const std::vector<JobList>& phases() const { return phases_; }
@@ -32,6 +32,7 @@ class FinetuneRun {
   Network::State& state_;
   const float rate_;
   const std::size_t n_layers_;
+  const int n_threads_;
   int rows_ = 0;
 
   std::vector<Matrix> values_;  // the input, then each layer's encoding, after dropout
@@ -55,15 +56,16 @@ class FinetuneRun {
 };
 
 FinetuneRun::FinetuneRun(Network::State& state, const Samples& samples, const Targets& targets,
-                         const FinetunePlan& plan, int most_rows)
-    : state_(state), rate_(plan.learning_rate), n_layers_(state.layers.size()) {
+                         const FinetunePlan& plan, int most_rows, int n_threads)
+    : state_(state), rate_(plan.learning_rate), n_layers_(state.layers.size()), n_threads_(n_threads) {
   const int width = state.width();
   const NetworkSpec& spec = state.spec;
   const int n_inputs = spec.layers[0].n_visible;
   values_.push_back(minibatch_matrix(most_rows, n_inputs, width));
-  gather_ = {data_rows(samples), nullptr, 0, n_inputs, values_[0].panels()};
+  gather_ = {data_rows(samples), nullptr, 0, n_inputs, values_[0].panels(), nullptr};
   input_dropout_ = dropout_task(spec, dropout(0), 0, n_inputs, plan.epoch);
   input_dropout_.in = input_dropout_.out = values_[0].panels();
+  if (dropout(0) > 0.0) gather_.corrupt = &input_dropout_;
 
   const auto add_parameter = [&](Parameter& w, Parameter& b, std::size_t input, const Matrix& delta) {
     for (Parameter* p : {&w, &b}) prepare_slots(p->finetune_slots, p->values, spec.head.optimizer.kind, width);
@@ -155,15 +157,12 @@ void FinetuneRun::build(int rows) {
     next_phase().pack(kernels, tasks[k], 0);
   };
   JobList& start = next_phase();
+  input_dropout_.rows = rows;
   start.gather(kernels, gather_, rows, 0);
   for (std::size_t k = 0; k < n_layers_; ++k) {
     if (dropout_[k].corrupted.words == nullptr) continue;
     dropout_[k].rows = rows;
     start.corrupt(kernels, dropout_[k], 0);
-  }
-  if (dropout(0) > 0.0) {
-    input_dropout_.rows = rows;
-    next_phase().corrupt(kernels, input_dropout_, 0);
   }
   for (std::size_t k = 0; k <= n_layers_; ++k) {
     pack(pack_values_, k);
@@ -188,6 +187,7 @@ void FinetuneRun::build(int rows) {
     task.rule = &rule_;
     updates.update_bias(kernels, task, 0);
   }
+  for (JobList& phase : phases_) phase.deal(n_threads_);
 }
 
 void FinetuneRun::prepare_step(const u32* ids, int rows) {
@@ -209,8 +209,8 @@ double FinetuneRun::finish_step() {
 EpochStats Network::finetune_epoch(const Samples& samples, const Targets& targets, const FinetunePlan& plan,
                                    const Poll& poll) {
   const std::size_t batch = static_cast<std::size_t>(plan.batch_size);
-  FinetuneRun run(*state_, samples, targets, plan, static_cast<int>(std::min(batch, plan.n_visits)));
-  Crew crew(*state_->kernels, state_->n_threads, 1, &poll);
+  JobRunner runner(*state_->kernels, state_->n_threads, 1, &poll);
+  FinetuneRun run(*state_, samples, targets, plan, static_cast<int>(std::min(batch, plan.n_visits)), runner.size());
   double loss = 0.0;
   std::size_t visited = 0;
   bool completed = true;
@@ -218,12 +218,12 @@ EpochStats Network::finetune_epoch(const Samples& samples, const Targets& target
     const double fraction = static_cast<double>(visited) / static_cast<double>(plan.n_visits);
     const std::size_t rows = std::min(batch, plan.n_visits - visited);
     run.prepare_step(plan.order + visited, static_cast<int>(rows));
-    completed = !crew.asked_to_stop(fraction) && crew.run(run.phases(), run.first_update_phase(), fraction);
+    completed = !runner.asked_to_stop(fraction) && runner.run(run.phases(), run.first_update_phase(), fraction);
     if (!completed) break;
     loss += run.finish_step();
     visited += rows;
   }
-  return {{visited > 0 ? loss / static_cast<double>(visited) : 0.0}, crew.seconds(), completed};
+  return {{visited > 0 ? loss / static_cast<double>(visited) : 0.0}, runner.seconds(), completed};
 }
 
 }  // namespace gesda

@@ -15,7 +15,7 @@ class Pipeline {
   Pipeline(Network::State& state, const Samples& samples, int n_inputs)
       : state_(state), samples_(samples), most_rows_(static_cast<int>(std::min(kChunk, samples.n_rows))) {
     add_matrix(n_inputs);
-    gather_ = {data_rows(samples), nullptr, 0, n_inputs, matrices_[0]->panels()};
+    gather_ = {data_rows(samples), nullptr, 0, n_inputs, matrices_[0]->panels(), nullptr};
   }
 
   void add_encode(const Weights& weights, const float* bias, Activation activation, int inputs, int outputs) {
@@ -34,7 +34,7 @@ class Pipeline {
   }
 
   void run(float* out) {
-    Crew crew(*state_.kernels, state_.n_threads, 1, nullptr);
+    JobRunner runner(*state_.kernels, state_.n_threads, 1, nullptr);
     const std::size_t width = static_cast<std::size_t>(width_);
     scatter_ = {matrices_.back()->panels(), width_, out, width};
     std::vector<JobList> phases;
@@ -45,7 +45,7 @@ class Pipeline {
       built = rows;
       gather_.first_row = begin;
       scatter_.out = out + begin * width;
-      crew.run(phases, 0, 0.0);
+      runner.run(phases, 0, 0.0);
     }
   }
 

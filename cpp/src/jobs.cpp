@@ -75,33 +75,40 @@ std::size_t most_blocks(const Kernels& kernels, int rows, int panels) {
 
 void JobList::gather(const Kernels&, const GatherTask& task, int rows, int layer) {
   append_rows(jobs_, run_plain<GatherTask, &Kernels::gather>, &task, rows, layer);
+  segments_.push_back(jobs_.size());
 }
 void JobList::corrupt(const Kernels&, const CorruptTask& task, int layer) {
   append_rows(jobs_, run_plain<CorruptTask, &Kernels::corrupt>, &task, task.rows, layer);
+  segments_.push_back(jobs_.size());
 }
 void JobList::pack(const Kernels&, const PackTask& task, int layer) {
   static_assert(kRowsPerCopy % 2 == 0, "pairs of rows must not be cut");
   if (task.by_columns.data == nullptr && task.by_rows.data == nullptr) return;
   append_rows(jobs_, run_plain<PackTask, &Kernels::pack>, &task, task.rows, layer);
+  segments_.push_back(jobs_.size());
 }
 void JobList::encode(const Kernels& kernels, const EncodeTask& task, int rows, int layer) {
   const int panels = panel_count(task.outputs, kernels.panel_width);
   append_product(jobs_, run_with_workspace<EncodeTask, &Kernels::encode>, &task, rows,
                  rows_per_job(kernels, rows, panels), panels, layer);
+  segments_.push_back(jobs_.size());
 }
 void JobList::decode(const Kernels& kernels, const DecodeTask& task, int rows, int layer) {
   append_product(jobs_, run_with_workspace<DecodeTask, &Kernels::decode>, &task, rows, task.rows_per_block,
                  panel_count(task.outputs, kernels.panel_width), layer);
+  segments_.push_back(jobs_.size());
 }
 void JobList::backprop(const Kernels& kernels, const BackpropTask& task, int rows, int layer) {
   const int panels = panel_count(task.outputs, kernels.panel_width);
   append_product(jobs_, run_with_workspace<BackpropTask, &Kernels::backprop>, &task, rows,
                  rows_per_job(kernels, rows, panels), panels, layer);
+  segments_.push_back(jobs_.size());
 }
 void JobList::statistics(const Kernels& kernels, const StatisticsTask& task, int layer) {
   const int panels = panel_count(task.columns, kernels.panel_width);
   for (int p = 0; p < panels; ++p)
     jobs_.push_back({run_plain<StatisticsTask, &Kernels::statistics>, &task, {0, task.rows, p, p + 1}, layer});
+  segments_.push_back(jobs_.size());
 }
 void JobList::update(const Kernels& kernels, const UpdateTask& task, int layer) {
   const int panels = panel_count(task.outputs, kernels.panel_width);
@@ -114,6 +121,7 @@ void JobList::update(const Kernels& kernels, const UpdateTask& task, int layer) 
                        &task,
                        {r, std::min(task.inputs, r + rows), p, p + 1},
                        layer});
+  segments_.push_back(jobs_.size());
 }
 void JobList::update_bias(const Kernels& kernels, const BiasTask& task, int layer) {
   const int panels = panel_count(task.columns, kernels.panel_width);
@@ -122,15 +130,35 @@ void JobList::update_bias(const Kernels& kernels, const BiasTask& task, int laye
                      &task,
                      {0, task.rows, p, std::min(panels, p + kBiasPanels)},
                      layer});
+  segments_.push_back(jobs_.size());
 }
 void JobList::head(const Kernels&, const HeadTask& task, int rows, int layer) {
   append_rows(jobs_, run_with_workspace<HeadTask, &Kernels::head>, &task, rows, layer);
+  segments_.push_back(jobs_.size());
 }
 void JobList::scatter(const Kernels&, const ScatterTask& task, int rows, int layer) {
   append_rows(jobs_, run_plain<ScatterTask, &Kernels::scatter>, &task, rows, layer);
+  segments_.push_back(jobs_.size());
 }
 
-Crew::Crew(const Kernels& kernels, int n_threads, std::size_t n_layers, const Poll* poll)
+void JobList::deal(int n_threads) {
+  if (n_threads == 1 || segments_.size() < 2) return;
+  dealt_.clear();
+  const auto threads = static_cast<std::size_t>(n_threads);
+  for (std::size_t thread = 0; thread < threads; ++thread) {
+    std::size_t begin = 0;
+    for (const std::size_t end : segments_) {
+      const auto cut = [&](std::size_t part) {
+        return jobs_.begin() + static_cast<std::ptrdiff_t>(begin + (end - begin) * part / threads);
+      };
+      dealt_.insert(dealt_.end(), cut(thread), cut(thread + 1));
+      begin = end;
+    }
+  }
+  jobs_.swap(dealt_);
+}
+
+JobRunner::JobRunner(const Kernels& kernels, int n_threads, std::size_t n_layers, const Poll* poll)
     : kernels_(kernels),
       team_(n_threads),
       poll_(poll != nullptr && *poll ? poll : nullptr),
@@ -143,12 +171,12 @@ Crew::Crew(const Kernels& kernels, int n_threads, std::size_t n_layers, const Po
   for (int worker = 0; worker < team_.size(); ++worker) workspaces_.emplace_back(kernels.workspace_floats);
 }
 
-void Crew::poll_now() {
+void JobRunner::poll_now() {
   last_poll_ = Clock::now();
   if ((*poll_)(fraction_)) stop_.store(true, std::memory_order_relaxed);
 }
 
-bool Crew::asked_to_stop(double fraction) {
+bool JobRunner::asked_to_stop(double fraction) {
   constexpr std::chrono::milliseconds kInterval(50);
   fraction_ = fraction;
   if (poll_ != nullptr && Clock::now() - last_poll_ > kInterval) poll_now();
@@ -157,23 +185,23 @@ bool Crew::asked_to_stop(double fraction) {
   return true;
 }
 
-void Crew::run_task(void* self, int phase, int task, int worker) {
-  Crew& crew = *static_cast<Crew*>(self);
-  const Job& job = (*crew.phases_)[static_cast<std::size_t>(phase)].jobs()[static_cast<std::size_t>(task)];
-  float* workspace = crew.workspaces_[static_cast<std::size_t>(worker)].data();
+void JobRunner::run_task(void* self, int phase, int task, int worker) {
+  JobRunner& runner = *static_cast<JobRunner*>(self);
+  const Job& job = (*runner.phases_)[static_cast<std::size_t>(phase)].jobs()[static_cast<std::size_t>(task)];
+  float* workspace = runner.workspaces_[static_cast<std::size_t>(worker)].data();
   // A tick longer than this is polled from inside, by the calling thread.
   constexpr std::chrono::milliseconds kLongTick(100);
   const FlushDenormals flush;
-  if (!crew.timed_ && worker != 0) return job.run(crew.kernels_, job.task, job.range, workspace);
+  if (!runner.timed_ && worker != 0) return job.run(runner.kernels_, job.task, job.range, workspace);
   const Clock::time_point begin = Clock::now();
-  if (worker == 0 && crew.poll_ != nullptr && begin - crew.last_poll_ > kLongTick) crew.poll_now();
-  job.run(crew.kernels_, job.task, job.range, workspace);
-  if (crew.timed_)
-    crew.layer_time_[static_cast<std::size_t>(worker) * crew.time_stride_ + static_cast<std::size_t>(job.layer)] +=
+  if (worker == 0 && runner.poll_ != nullptr && begin - runner.last_poll_ > kLongTick) runner.poll_now();
+  job.run(runner.kernels_, job.task, job.range, workspace);
+  if (runner.timed_)
+    runner.layer_time_[static_cast<std::size_t>(worker) * runner.time_stride_ + static_cast<std::size_t>(job.layer)] +=
         std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-bool Crew::run(const std::vector<JobList>& phases, int first_uninterruptible, double fraction) {
+bool JobRunner::run(const std::vector<JobList>& phases, int first_uninterruptible, double fraction) {
   constexpr int kMostPhases = 64;
   int counts[kMostPhases];
   phases_ = &phases;
@@ -183,12 +211,12 @@ bool Crew::run(const std::vector<JobList>& phases, int first_uninterruptible, do
     const std::size_t n = std::min<std::size_t>(kMostPhases, phases.size() - done);
     for (std::size_t i = 0; i < n; ++i) counts[i] = static_cast<int>(phases[done + i].jobs().size());
     struct Shifted {
-      Crew* crew;
+      JobRunner* runner;
       int offset;
     } shifted{this, static_cast<int>(done)};
     const auto run_shifted = [](void* s, int phase, int task, int worker) {
       Shifted* shifted_crew = static_cast<Shifted*>(s);
-      run_task(shifted_crew->crew, phase + shifted_crew->offset, task, worker);
+      run_task(shifted_crew->runner, phase + shifted_crew->offset, task, worker);
     };
     const bool finished = team_.run(counts, static_cast<int>(n), run_shifted, &shifted, &stop_,
                                     first_uninterruptible - static_cast<int>(done));
@@ -198,7 +226,7 @@ bool Crew::run(const std::vector<JobList>& phases, int first_uninterruptible, do
   return true;
 }
 
-std::vector<double> Crew::seconds() const {
+std::vector<double> JobRunner::seconds() const {
   const double wall = std::chrono::duration<double>(Clock::now() - start_).count();
   std::vector<double> shares(n_layers_, 0.0);
   double total = 0.0;

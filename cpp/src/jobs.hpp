@@ -25,9 +25,14 @@ struct Job {
 
 class JobList {
  public:
-  void clear() { jobs_.clear(); }
+  void clear() {
+    jobs_.clear();
+    segments_.clear();
+  }
   const std::vector<Job>& jobs() const { return jobs_; }
-  void append(const JobList& other) { jobs_.insert(jobs_.end(), other.jobs_.begin(), other.jobs_.end()); }
+  // Reorders the jobs, now complete, for a team that deals them out in stretches: each thread then has a like part of
+  // every task, so that it meets the same panels of a layer in all phases, whatever the other layers do in them.
+  void deal(int n_threads);
 
   // The records have to outlive the list. `rows` is the minibatch's real size.
   void gather(const Kernels& kernels, const GatherTask& task, int rows, int layer);
@@ -44,7 +49,8 @@ class JobList {
   void scatter(const Kernels& kernels, const ScatterTask& task, int rows, int layer);
 
  private:
-  std::vector<Job> jobs_;
+  std::vector<Job> jobs_, dealt_;
+  std::vector<std::size_t> segments_;  // where each task's jobs end
 };
 
 // Rows of a job of a product with `panels` panels: few enough rows that a phase has work for several threads, and
@@ -55,13 +61,14 @@ std::size_t most_blocks(const Kernels& kernels, int rows, int panels);
 inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 // Runs phases of jobs on a leased team, asks `poll` now and then, and keeps the time that each layer took.
-class Crew {
+class JobRunner {
  public:
-  Crew(const Kernels& kernels, int n_threads, std::size_t n_layers, const Poll* poll);
+  JobRunner(const Kernels& kernels, int n_threads, std::size_t n_layers, const Poll* poll);
 
   // Runs the phases in order. False if the poll asked to stop inside a phase before `first_uninterruptible`: those
   // after it have not run then.
   bool run(const std::vector<JobList>& phases, int first_uninterruptible, double fraction);
+  int size() const { return team_.size(); }
   // Between runs: whether to stop. Asks the poll if it is time; after a yes it is not asked again, so that the caller
   // can finish what is on its way.
   bool asked_to_stop(double fraction);
@@ -70,7 +77,7 @@ class Crew {
 
  private:
   using Clock = std::chrono::steady_clock;
-  static void run_task(void* crew, int phase, int task, int worker);
+  static void run_task(void* runner, int phase, int task, int worker);
   void poll_now();
 
   const Kernels& kernels_;

@@ -45,14 +45,6 @@ struct DataRows {  // the user's data, row-major or CSR
   const std::int32_t* column_indices;  // CSR only, null for dense data
 };
 
-struct GatherTask {
-  DataRows data;
-  const u32* ids;         // sample id of each row of the minibatch; null: row r of the data
-  std::size_t first_row;  // with null ids
-  int columns;
-  Panels out;
-};
-
 struct CorruptTask {
   Noise kind;
   u32 threshold;    // of the 16-bit draw
@@ -64,6 +56,15 @@ struct CorruptTask {
   int rows, columns;
   Panels in, out;  // out.data null: only the bits are wanted
   BitMatrix corrupted;
+};
+
+struct GatherTask {
+  DataRows data;
+  const u32* ids;         // sample id of each row of the minibatch; null: row r of the data
+  std::size_t first_row;  // with null ids
+  int columns;
+  Panels out;
+  const CorruptTask* corrupt;  // what follows, without another look at all rows: no swapping; null: nothing
 };
 
 struct PackTask {  // a matrix of floats to its bf16 copies

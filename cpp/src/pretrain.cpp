@@ -4,7 +4,7 @@
 // waits for another, and the result is exactly that of plain nested loops: a layer encodes minibatch s for the next one
 // with its weights at the start of step s, before it updates them. Each tick has these phases for all layers together:
 //
-//   prepare   gather the rows (first layer) and corrupt them           x, x~
+//   gather    the rows (first layer), corrupted at once; noise that swaps rows has a phase of its own for it    x, x~
 //   encode    h = s(x~ W + b); the next layer's input s(x W + b)
 //   decode    d = dLoss/da over x; statistics for the penalties
 //   backprop  e = (d W) * s'(h)
@@ -105,7 +105,7 @@ LayerRun::LayerRun(Network::State& state, std::size_t layer, const Samples& samp
       rate_(plan.learning_rates[layer]) {
   const int width = state.width();
   for (int i = 0; i < (first_ ? 1 : 2); ++i) clean_.push_back(minibatch_matrix(most_rows, spec_.n_visible, width));
-  gather_ = {data_rows(samples), nullptr, 0, spec_.n_visible, clean_[0].panels()};
+  gather_ = {data_rows(samples), nullptr, 0, spec_.n_visible, clean_[0].panels(), nullptr};
   const LayerParameters& p = state.layers[layer];
   handoff_ = {{},  spec_.n_visible, spec_.n_hidden, state.encoder(layer), p.b.vector(), spec_.activation, {}, {}, {},
               1.0f};
@@ -119,6 +119,7 @@ LayerRun::LayerRun(Network::State& state, std::size_t layer, const Samples& samp
   corrupt_ = corrupt_task(state.spec, layer, plan.epoch);
   corrupt_.out = noisy_.panels();
   corrupt_.corrupted = corrupted_.view();
+  if (first_ && corrupt_.kind != kSwap) gather_.corrupt = &corrupt_;
   encode_ = handoff_;
   encode_.in = noisy_.panels();
   encode_.out = h_.panels();
@@ -210,13 +211,17 @@ void LayerRun::set_pairs(int most_rows) {
 
 void LayerRun::append_step(std::size_t step, const u32* ids, int rows, std::vector<JobList>& phases) {
   const Kernels& kernels = *state_.kernels;
+  const Panels x = input(step);
+  corrupt_.ids = ids;
+  corrupt_.rows = rows;
+  corrupt_.in = x;
   if (first_) {
     gather_.ids = ids;
     phases[kGather].gather(kernels, gather_, rows, id_);
   }
-  corrupt_.ids = ids;
+  if (trains_ && gather_.corrupt == nullptr) phases[first_ ? kCorrupt : kGather].corrupt(kernels, corrupt_, id_);
   if (next_ != nullptr && !noisy_handoff_) {
-    handoff_.in = input(step);
+    handoff_.in = x;
     handoff_.out = next_->input(step);
     pack_clean_.in = handoff_.in;
     pack_clean_.rows = rows;
@@ -229,10 +234,6 @@ void LayerRun::append_step(std::size_t step, const u32* ids, int rows, std::vect
 void LayerRun::append_training(std::size_t step, int rows, std::vector<JobList>& phases) {
   const Kernels& kernels = *state_.kernels;
   const Panels x = input(step);
-  corrupt_.rows = rows;
-  corrupt_.in = x;
-  phases[kCorrupt].corrupt(kernels, corrupt_, id_);
-
   for (PackTask* task : {&pack_noisy_, &pack_h_, &pack_d_, &pack_e_}) task->rows = rows;
   pack_d_.in = x;  // d by then
   phases[kPackInput].pack(kernels, pack_noisy_, id_);
@@ -305,13 +306,13 @@ EpochStats Network::pretrain_epoch(const Samples& samples, const PretrainPlan& p
   for (std::size_t k = first; k <= last; ++k) runs.emplace_back(new LayerRun(state, k, samples, plan, most_rows));
   for (std::size_t o = 0; o + 1 < n_layers; ++o) runs[o]->feed(runs[o + 1].get(), plan.noisy_handoff);
 
-  Crew crew(*state.kernels, state.n_threads, n_layers, &poll);
+  JobRunner runner(*state.kernels, state.n_threads, n_layers, &poll);
   std::vector<JobList> phases(kPhases);
   std::size_t visited = 0;
   bool completed = true;
   for (std::size_t tick = 0; tick + 1 < n_steps + n_layers; ++tick) {
     const double fraction = static_cast<double>(tick) / static_cast<double>(n_steps + n_layers - 1);
-    if (completed && tick < n_steps && crew.asked_to_stop(fraction)) {
+    if (completed && tick < n_steps && runner.asked_to_stop(fraction)) {
       n_steps = tick;  // no new minibatch; those on their way finish, so all layers have seen the same ones
       completed = false;
       if (tick == 0) break;
@@ -325,7 +326,8 @@ EpochStats Network::pretrain_epoch(const Samples& samples, const PretrainPlan& p
       runs[o]->append_step(tick - o, plan.order + begin, rows, phases);
       if (o == 0) visited += static_cast<std::size_t>(rows);
     }
-    if (!crew.run(phases, kUpdate, fraction)) {
+    for (JobList& phase : phases) phase.deal(runner.size());
+    if (!runner.run(phases, kUpdate, fraction)) {
       completed = false;
       break;
     }
@@ -335,7 +337,7 @@ EpochStats Network::pretrain_epoch(const Samples& samples, const PretrainPlan& p
 
   EpochStats stats{std::vector<double>(state.layers.size(), std::numeric_limits<double>::quiet_NaN()),
                    std::vector<double>(state.layers.size(), 0.0), completed};
-  const std::vector<double> seconds = crew.seconds();
+  const std::vector<double> seconds = runner.seconds();
   for (std::size_t o = 0; o < n_layers; ++o) {
     stats.seconds[first + o] = seconds[o];
     if (runs[o]->trains() && visited > 0) stats.loss[first + o] = runs[o]->loss() / static_cast<double>(visited);

@@ -46,7 +46,8 @@ TEST(minibatches_gather_dense_and_sparse_rows) {
       Guarded out = Guarded::empty(rows, columns, kernels->panel_width);
       const DataRows dense{data.values.data(), size(row_stride), nullptr, nullptr};
       const DataRows csr{values.data(), 0, pointers.data(), indices.data()};
-      const GatherTask task{sparse ? csr : dense, by_id ? ids.data() : nullptr, size(first_row), columns, out.panels()};
+      const GatherTask task{
+          sparse ? csr : dense, by_id ? ids.data() : nullptr, size(first_row), columns, out.panels(), nullptr};
       in_pieces(rng, random_cuts(rng, rows, 1, 20), {0, 0}, [&](Range range) {
         out.watch();
         kernels->gather(task, range);

@@ -11,8 +11,8 @@
 namespace gesda {
 
 namespace detail {
-class Crew;
 class Pool;
+struct Lease;
 
 // CPUs that the cgroup (v1 or v2) of this process allows, at least 1; INT_MAX without a quota. The files are looked for
 // under `root`, which is "" but in tests.
@@ -50,7 +50,7 @@ class Team {
 
  private:
   detail::Pool* pool_;
-  std::shared_ptr<detail::Crew> crew_;  // null where the caller is alone
+  std::shared_ptr<detail::Lease> lease_;  // null where the caller is alone
   int size_ = 1;
 };
 

@@ -185,6 +185,10 @@ GESDA_FN void update_tile(const UpdateTask& task, int panel, int vectors, int ro
   }
 }
 
+GESDA_FN void prefetch_tile(const float* tile, int rows) {
+  for (int i = 0; i < rows * kPanel; i += 16) __builtin_prefetch(tile + i, 1);
+}
+
 // W -= optimiser(gradient), a tile of kPanel rows of W at a time.
 inline void update(const UpdateTask& task, Range range, float* workspace) {
   Workspace& work = *reinterpret_cast<Workspace*>(workspace);
@@ -192,13 +196,16 @@ inline void update(const UpdateTask& task, Range range, float* workspace) {
     const int vectors = vectors_of(task.outputs - panel * kPanel);
     for (int i0 = range.row_begin; i0 < range.row_end; i0 += kPanel) {
       const int rows = smaller(kPanel, range.row_end - i0);
+      float* w = at(task.weights, i0, panel * kPanel);
+      float* s0 = task.rule->kind != kSgd ? at(task.state0, i0, panel * kPanel) : nullptr;
+      float* s1 = task.rule->kind == kAdam ? at(task.state1, i0, panel * kPanel) : nullptr;
+      prefetch_tile(w, rows);  // to arrive while the gradient is summed
+      if (s0 != nullptr) prefetch_tile(s0, rows);
+      if (s1 != nullptr) prefetch_tile(s1, rows);
       if (task.pairs.a1.data != nullptr)
         multiply_gradient_pairs(task, i0 / kPanel, rows, panel, work.sums);
       else
         multiply_gradient(task, i0 / kPanel, rows, panel, work.sums);
-      float* w = at(task.weights, i0, panel * kPanel);
-      float* s0 = task.rule->kind != kSgd ? at(task.state0, i0, panel * kPanel) : nullptr;
-      float* s1 = task.rule->kind == kAdam ? at(task.state1, i0, panel * kPanel) : nullptr;
       switch (task.rule->kind) {
         case kSgd: update_tile<kSgd>(task, panel, vectors, rows, work.sums, w, s0, s1); break;
         case kMomentum: update_tile<kMomentum>(task, panel, vectors, rows, work.sums, w, s0, s1); break;

@@ -126,7 +126,7 @@ inline void gather_sparse_row(const GatherTask& task, std::size_t sample, int ro
 }
 
 // Whole rows: the range's panels are not looked at.
-inline void gather(const GatherTask& task, Range range) {
+inline void gather_rows(const GatherTask& task, Range range) {
   const int full = task.columns / kPanel, rest = task.columns % kPanel;
   for (int row = range.row_begin; row < range.row_end; ++row) {
     const std::size_t sample = task.ids ? task.ids[row] : task.first_row + static_cast<std::size_t>(row);
@@ -145,6 +145,11 @@ inline void gather(const GatherTask& task, Range range) {
       std::memcpy(out, in + full * kPanel, sizeof(float) * static_cast<std::size_t>(rest));
     }
   }
+}
+
+inline void gather(const GatherTask& task, Range range) {
+  gather_rows(task, range);
+  if (task.corrupt != nullptr) corrupt(*task.corrupt, range);
 }
 
 inline void scatter(const ScatterTask& task, Range range) {
