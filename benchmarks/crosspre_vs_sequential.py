@@ -255,9 +255,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, help="rounds of the speed part (default 9; 2 with --quick)")
     parser.add_argument("--part", choices=("speed", "error", "both"), default="both")
     parser.add_argument("--nets", nargs="+", type=int, metavar="I", help=f"numbers of nets, 0 to {len(NETS) - 1}")
+    parser.add_argument("--error-nets", nargs="+", type=int, metavar="I", help="of these, nets to train (default: all)")
     parser.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
     arguments = parser.parse_args(argv)
-    nets = QUICK_NETS if arguments.quick else [NETS[i] for i in arguments.nets or range(len(NETS))]
+    nets = QUICK_NETS if arguments.quick else tuple(NETS[i] for i in arguments.nets or range(len(NETS)))
+    trained = nets if arguments.quick or not arguments.error_nets else tuple(NETS[i] for i in arguments.error_nets)
     rounds = arguments.rounds or (2 if arguments.quick else 9)
     seeds = 1 if arguments.quick else arguments.seeds
     document = common.new_document(BENCHMARK, arguments)
@@ -282,7 +284,7 @@ def main(argv: list[str] | None = None) -> None:
         entry["speed"] = measure_speed(net, data, rounds if arguments.part != "error" else 1, arguments)
         # Seeds outermost and arms innermost: neighbours in time are what is compared.
         for seed, epochs, arm in itertools.product(range(seeds), net.epochs, arguments.arms):
-            if arguments.part == "speed":
+            if arguments.part == "speed" or net not in trained:
                 break
             result = train(net, data, arm, epochs, seed, arguments)
             entry["runs"].append(result)

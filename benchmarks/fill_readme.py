@@ -91,7 +91,7 @@ TABLES = {
 
 # ---- captions -----------------------------------------------------------------------------------
 #: Options that say what was measured; the others say how it was run, or are in the table.
-_SHOWN = ("only", "batches", "rounds", "slice", "repeats", "part", "nets")
+_SHOWN = ("only", "batches", "rounds", "slice", "repeats", "part", "nets", "error_nets")
 
 
 def command(document: dict[str, Any]) -> str:
@@ -106,7 +106,7 @@ def command(document: dict[str, Any]) -> str:
     for name in _SHOWN:
         value = arguments.get(name)
         if value not in (None, [], "both"):
-            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+            words += [f"--{name.replace('_', '-')}", *(map(str, value) if isinstance(value, list) else [str(value)])]
     return " ".join(words)
 
 

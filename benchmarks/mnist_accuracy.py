@@ -75,8 +75,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "learning_rate_init": 0.5,
         "dropout": 0.25,
         "input_dropout": 0.2,
-        "max_iter": 45,
-        "n_iter_no_change": 45,
+        "max_iter": 60,
+        "n_iter_no_change": 60,
     },
     # The same with Adam.
     "modern_adam": COMMON
