@@ -188,9 +188,8 @@ def table(results: list[dict[str, Any]]) -> str:
         chosen = key["parameters"]
         rates = f"{common.show(chosen['pretrain_learning_rate'])} / {common.show(chosen['learning_rate_init'])}"
         validation = common.mean_and_spread(held)[0]
-        seconds = common.mean_and_spread([result["seconds"] for result in group])[0]
         head = [key["setting"], key["arm"], key["labels"], rates]
-        rows.append([*head, len(group), mean, spread, validation, seconds])
+        rows.append([*head, len(group), mean, spread, validation])
     header = [
         "setting",
         "pretraining",
@@ -200,7 +199,6 @@ def table(results: list[dict[str, Any]]) -> str:
         "test error %",
         "sd",
         "validation error %",
-        "s a run",
     ]
     return common.markdown_table(header, rows)
 
