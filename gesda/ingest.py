@@ -109,7 +109,7 @@ def mean_square_norm(data: Data) -> float:
     """
     values = data.data if scipy.sparse.issparse(data) else data.reshape(-1)
     total = 0.0
-    for rows in row_chunks(len(values), 1):
+    for rows in row_chunks(len(values), 1, values=65536):  # no temporary array of the size of the data
         total += float(np.square(values[rows], dtype=np.float64).sum())
     return total / float(data.shape[0])
 

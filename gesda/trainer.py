@@ -14,7 +14,7 @@ import dataclasses
 import math
 import warnings
 import zlib
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -289,7 +289,7 @@ class Trainer:
         done = _by_epoch(self.history[call.first_record :])
         self.epochs_done = len(done)
         if not self._snapshot:  # a restored state may have brought the best weights
-            self._snapshot = self.engine.get_parameters()
+            self._take_snapshot()
         plan = next(plans, None)
         while plan is not None:
             if done:
@@ -323,7 +323,7 @@ class Trainer:
             improved = plateau.update(value)
             if improved and plateau.maximise:
                 self.best_score = value
-                self._snapshot = self.engine.get_parameters()
+                self._take_snapshot()
             if plateau.exhausted:
                 call.stopped = "converged"
         # Every callback hears of every record, so no short-circuit.
@@ -340,11 +340,10 @@ class Trainer:
 
     def _refuse_divergence(self, plan: PretrainPlan | FinetunePlan, records: list[Record], call: Call) -> bool:
         """Go back to the snapshot and warn if the epoch diverged; otherwise replace the snapshot."""
-        parameters = self.engine.get_parameters()
-        found = find_divergence(records, self.history[call.first_record :], parameters, self._scales)
+        found = find_divergence(records, self.history[call.first_record :], self._each_parameter(), self._scales)
         if found is None:
             if self._plateau is None or not self._plateau.maximise:
-                self._snapshot = parameters
+                self._take_snapshot()
             return False
         where, what = found
         self._back_to_snapshot(fresh_optimizer=True)
@@ -359,6 +358,18 @@ class Trainer:
             stacklevel=5,  # the caller of pretrain or finetune
         )
         return True
+
+    def _each_parameter(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Copies of the engine's parameters, one at a time, so that there is never a second set of them."""
+        for name in self.engine.spec.parameter_shapes():
+            yield from self.engine.get_parameters([name]).items()
+
+    def _take_snapshot(self) -> None:
+        try:
+            self._snapshot.update(self._each_parameter())
+        except KeyboardInterrupt:  # no mixture of two epochs
+            self._snapshot.update(self._each_parameter())
+            raise
 
     def _back_to_snapshot(self, *, fresh_optimizer: bool) -> None:
         restored: dict[str, Array] = dict(self._snapshot)
@@ -449,7 +460,7 @@ class Trainer:
         if len(self._calls) == len(saved.calls):
             # The caller may have initialised a head since `restore`, so the arrays are set here again.
             self.engine.set_state(saved.engine)
-            self._snapshot = {} if earlier.finished else saved.best
+            self._snapshot = {} if earlier.finished else dict(saved.best)
             self.best_score = saved.position["best_score"]
             if self._plateau is not None:
                 self._plateau.set_state(saved.position["plateau"])

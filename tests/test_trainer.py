@@ -87,8 +87,8 @@ class RowEngine:
     def set_state(self, state):
         self.state |= {name: np.array(array, np.float32) for name, array in state.items()}
 
-    def get_parameters(self):
-        return {name: self.state[name].copy() for name in self.spec.parameter_shapes()}
+    def get_parameters(self, names=None):
+        return {name: self.state[name].copy() for name in names or self.spec.parameter_shapes()}
 
     def _row(self, row, k):
         return np.tanh(row @ self.state[f"layers.{k}.W"])
@@ -639,3 +639,23 @@ def test_training_warns_of_nothing_when_all_is_well(seed):
 def test_a_negative_probe_is_refused():
     with pytest.raises(ValueError, match="probe_size must be at least 0; got -1"):
         Trainer(engine_of(0), probe_size=-1)
+
+
+def test_ctrl_c_while_weights_are_copied_leaves_no_mixture_of_two_epochs(seed):
+    class Interrupted(RowEngine):
+        copies = 0
+
+        def get_parameters(self, names=None):
+            self.copies += 1
+            if self.copies == 2:  # between the arrays of one copy
+                raise KeyboardInterrupt
+            return super().get_parameters(names)
+
+    engine = engine_of(seed, Interrupted)
+    trainer = Trainer(engine)
+    with pytest.raises(KeyboardInterrupt):
+        trainer._take_snapshot()
+    expected = engine.get_parameters()
+    assert set(trainer._snapshot) == set(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(trainer._snapshot[name], array)

@@ -6,7 +6,7 @@ Checks what the core takes for granted (dtypes, shapes, sample ids) and translat
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -159,9 +159,10 @@ class CpuEngine:
         """Copies of all arrays of `NetworkSpec.state_shapes`."""
         return self._read(self._shapes)
 
-    def get_parameters(self) -> dict[str, NDArray[np.float32]]:
-        """Copies of the arrays of `NetworkSpec.parameter_shapes`."""
-        return self._read(self.spec.parameter_shapes())
+    def get_parameters(self, names: Iterable[str] | None = None) -> dict[str, NDArray[np.float32]]:
+        """Copies of these arrays of `NetworkSpec.parameter_shapes`; of all by default."""
+        shapes = self.spec.parameter_shapes()
+        return self._read(shapes if names is None else {name: shapes[name] for name in names})
 
     def _read(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         arrays: dict[str, Any] = {}

@@ -7,7 +7,7 @@ The oracle that every other engine is held to; made to be read, not to be fast. 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -119,15 +119,20 @@ class ReferenceEngine:
         for name, array in state.items():
             self._state[name] = np.array(array, dtype=self._state[name].dtype)
 
-    def get_parameters(self) -> dict[str, NDArray[np.float32]]:
-        """Copy the parameter arrays, rounded to float32.
+    def get_parameters(self, names: Iterable[str] | None = None) -> dict[str, NDArray[np.float32]]:
+        """Copy parameter arrays, rounded to float32.
+
+        Parameters
+        ----------
+        names : iterable of str, optional
+            Of `NetworkSpec.parameter_shapes`; all by default.
 
         Returns
         -------
         parameters : dict of str to ndarray of float32
-            The arrays of `NetworkSpec.parameter_shapes`.
         """
-        return {name: self._state[name].astype(np.float32) for name in self.spec.parameter_shapes()}
+        wanted = self.spec.parameter_shapes() if names is None else names
+        return {name: self._state[name].astype(np.float32) for name in wanted}
 
     # ---- pretraining ------------------------------------------------------------------------------
     def pretrain_epoch(

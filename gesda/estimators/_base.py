@@ -84,7 +84,7 @@ class StackMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         progress = dict(self._progress) if proceed else {"pretrain": 0, "finetune": 0, "calls": 0}
         seed = self._spec.seed if proceed else _draw_seed(self.random_state)
         spec = NetworkSpec(layers, _network.pretrain_optimizer(checked), head, seed)
-        state: dict[str, NDArray[Any]]
+        arrays: Iterable[tuple[str, NDArray[Any]]]
         if proceed:
             state = {**self._parameters, **self._resume}
             shapes = spec.parameter_shapes()
@@ -97,11 +97,12 @@ class StackMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
                     f"features and the classes, or fit anew with warm_start=False."
                 )
             known = spec.state_shapes()
-            state = {name: array for name, array in state.items() if known.get(name) == array.shape}
+            arrays = [(name, array) for name, array in state.items() if known.get(name) == array.shape]
         else:
-            state = dict(_network.initial_parameters(spec, _generator(seed, "weights")))
+            arrays = _network.initial_parameters(spec, _generator(seed, "weights"))
         engine = select(checked["device"], spec, precision=checked["precision"], n_jobs=_threads(checked["n_jobs"]))
-        engine.set_state(state)
+        for name, array in arrays:
+            engine.set_state({name: array})
         trainer = Trainer(engine, callbacks=self._callbacks(), probe_size=checked["probe_size"])
         trainer.history[:] = self.history_ if proceed else []
         return trainer, progress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -334,8 +334,8 @@ def _optimizer(checked: Mapping[str, Any], solver: str, momentum: float) -> Opti
 
 
 # ---- initial weights ------------------------------------------------------------------------------
-def initial_parameters(spec: NetworkSpec, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
-    """Random weights, the same for every engine.
+def initial_parameters(spec: NetworkSpec, rng: np.random.Generator) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Random weights, the same for every engine; one array at a time, for they may be large.
 
     Uniform in [-a, a] with n inputs and m outputs of a matrix: ``a = sqrt(6 / (n + m))`` for tanh and
     linear units and four times that for sigmoid units [1]_, ``a = sqrt(6 / n)`` for relu [2]_. A decoder
@@ -353,15 +353,13 @@ def initial_parameters(spec: NetworkSpec, rng: np.random.Generator) -> dict[str,
        networks", AISTATS 2010.
     .. [2] K. He et al., "Delving deep into rectifiers", ICCV 2015.
     """
-    parameters = {}
     for name, shape in spec.parameter_shapes().items():
         value = np.zeros(shape, dtype=np.float32)
         if name.startswith("layers.") and name.endswith((".W", ".V")):
             layer = spec.layers[int(name.split(".")[1])]
             limit = _limit(layer.activation if name.endswith(".W") else layer.output_activation, *shape)
             value = rng.uniform(-limit, limit, size=shape).astype(np.float32)
-        parameters[name] = value
-    return parameters
+        yield name, value
 
 
 def _limit(activation: str, n_in: int, n_out: int) -> float:

@@ -158,7 +158,7 @@ def test_initial_weights_lie_in_glorots_range_and_biases_are_zero(rng):
 
     layer = LayerSpec(40, 60, activation="sigmoid", output_activation="linear", loss="squared_error", tied=False)
     upper = LayerSpec(60, 30, activation="relu", output_activation="tanh", loss="squared_error")
-    parameters = _network.initial_parameters(NetworkSpec((layer, upper), head=HeadSpec("softmax", 3)), rng)
+    parameters = dict(_network.initial_parameters(NetworkSpec((layer, upper), head=HeadSpec("softmax", 3)), rng))
     bounds = {"layers.0.W": 4 * math.sqrt(6 / 100), "layers.0.V": math.sqrt(6 / 100), "layers.1.W": math.sqrt(6 / 60)}
     for name, value in parameters.items():
         largest = np.abs(value).max()
