@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gesda.ingest import row_chunks
 from gesda.schedule import RATE_SCHEDULES, SCHEDULES
 from gesda.spec import (
     ACTIVATION_RANGES,
@@ -358,7 +359,8 @@ def initial_parameters(spec: NetworkSpec, rng: np.random.Generator) -> Iterator[
         if name.startswith("layers.") and name.endswith((".W", ".V")):
             layer = spec.layers[int(name.split(".")[1])]
             limit = _limit(layer.activation if name.endswith(".W") else layer.output_activation, *shape)
-            value = rng.uniform(-limit, limit, size=shape).astype(np.float32)
+            for rows in row_chunks(shape[0], shape[1], values=65536):  # the generator's numbers are float64
+                value[rows] = rng.uniform(-limit, limit, size=value[rows].shape)
         yield name, value
 
 
