@@ -114,11 +114,11 @@ def caption(document: dict[str, Any], legend: str) -> str:
     """One paragraph under a table: legend, machine, date, command, file."""
     machine, name = document["machine"], document["benchmark"]
     threads = document["arguments"].get("threads", machine["cores"])
-    packages = ", ".join(
-        f"{package} {machine['packages'][package]}"
-        for package in ("numpy", "scikit-learn", "torch", "jax")
-        if machine["packages"].get(package)
-    )
+    # A peer may run in an environment of its own.
+    found = [machine["packages"], *(own for e in document["results"] for own in e.get("packages", {}).values())]
+    versions = {package: version for packages in found for package, version in packages.items() if version}
+    shown = ("numpy", "scikit-learn", "torch", "jax")
+    packages = ", ".join(f"{package} {versions[package]}" for package in shown if package in versions)
     commit, system = (document["commit"] or "unknown")[:9], machine["system"].split("-with")[0]
     return (
         f"*{legend[0].upper()}{legend[1:]}. {machine['cpu']}, {threads} threads; {system}; "

@@ -21,8 +21,8 @@ import common
 
 WORKER = Path(__file__).with_name("worker.py")
 
-#: Seconds that a contender's threads get after a slice to fall asleep: OpenBLAS's spin for some 30 ms.
-SETTLE = 0.12  # seconds: thread pools of the one before may spin for so long
+#: Seconds that a contender's threads get after a slice to fall asleep: thread pools spin before they do.
+SETTLE = 0.12
 
 
 class Unavailable(Exception):

@@ -36,9 +36,9 @@ def squared_error_scale(values: NDArray[Any], shape: tuple[int, ...]) -> float:
     >>> squared_error_scale(np.array([[3.0, 4.0], [0.0, 0.0]]), (2, 2))
     7.25
     """
-    # A part of 512 KiB at a time: no temporary array of the size of the data.
-    part = max(1, 65536 // max(1, math.prod(values.shape[1:])))
-    squares = sum(float(np.square(values[i : i + part], dtype=np.float64).sum()) for i in range(0, len(values), part))
+    flat = values.reshape(-1)
+    # einsum casts as it goes: no temporary array of the size of the data.
+    squares = float(np.einsum("i,i->", flat, flat, dtype=np.float64))
     return 0.5 * (squares / shape[0] + shape[1])
 
 

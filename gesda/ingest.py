@@ -108,9 +108,8 @@ def mean_square_norm(data: Data) -> float:
     13.0
     """
     values = data.data if scipy.sparse.issparse(data) else data.reshape(-1)
-    total = 0.0
-    for rows in row_chunks(len(values), 1, values=65536):  # no temporary array of the size of the data
-        total += float(np.square(values[rows], dtype=np.float64).sum())
+    # einsum casts as it goes: no temporary array of the size of the data.
+    total = float(np.einsum("i,i->", values, values, dtype=np.float64))
     return total / float(data.shape[0])
 
 

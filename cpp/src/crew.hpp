@@ -43,7 +43,7 @@ class Crew {
   void close();
 
  private:
-  static constexpr std::uint64_t kLeft = 0xffffffff;         // tasks not taken
+  static constexpr std::uint64_t kLeft = 0xffffffff;         // tasks not claimed
   static constexpr std::uint64_t kOver = kLeft + 1;          // the caller can return from run()
   static constexpr std::uint64_t kClosed = 2 * (kLeft + 1);  // the workers can leave
 

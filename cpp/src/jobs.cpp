@@ -75,40 +75,33 @@ std::size_t most_blocks(const Kernels& kernels, int rows, int panels) {
 
 void JobList::gather(const Kernels&, const GatherTask& task, int rows, int layer) {
   append_rows(jobs_, run_plain<GatherTask, &Kernels::gather>, &task, rows, layer);
-  segments_.push_back(jobs_.size());
 }
 void JobList::corrupt(const Kernels&, const CorruptTask& task, int layer) {
   append_rows(jobs_, run_plain<CorruptTask, &Kernels::corrupt>, &task, task.rows, layer);
-  segments_.push_back(jobs_.size());
 }
 void JobList::pack(const Kernels&, const PackTask& task, int layer) {
   static_assert(kRowsPerCopy % 2 == 0, "pairs of rows must not be cut");
   if (task.by_columns.data == nullptr && task.by_rows.data == nullptr) return;
   append_rows(jobs_, run_plain<PackTask, &Kernels::pack>, &task, task.rows, layer);
-  segments_.push_back(jobs_.size());
 }
 void JobList::encode(const Kernels& kernels, const EncodeTask& task, int rows, int layer) {
   const int panels = panel_count(task.outputs, kernels.panel_width);
   append_product(jobs_, run_with_workspace<EncodeTask, &Kernels::encode>, &task, rows,
                  rows_per_job(kernels, rows, panels), panels, layer);
-  segments_.push_back(jobs_.size());
 }
 void JobList::decode(const Kernels& kernels, const DecodeTask& task, int rows, int layer) {
   append_product(jobs_, run_with_workspace<DecodeTask, &Kernels::decode>, &task, rows, task.rows_per_block,
                  panel_count(task.outputs, kernels.panel_width), layer);
-  segments_.push_back(jobs_.size());
 }
 void JobList::backprop(const Kernels& kernels, const BackpropTask& task, int rows, int layer) {
   const int panels = panel_count(task.outputs, kernels.panel_width);
   append_product(jobs_, run_with_workspace<BackpropTask, &Kernels::backprop>, &task, rows,
                  rows_per_job(kernels, rows, panels), panels, layer);
-  segments_.push_back(jobs_.size());
 }
 void JobList::statistics(const Kernels& kernels, const StatisticsTask& task, int layer) {
   const int panels = panel_count(task.columns, kernels.panel_width);
   for (int p = 0; p < panels; ++p)
     jobs_.push_back({run_plain<StatisticsTask, &Kernels::statistics>, &task, {0, task.rows, p, p + 1}, layer});
-  segments_.push_back(jobs_.size());
 }
 void JobList::update(const Kernels& kernels, const UpdateTask& task, int layer) {
   const int panels = panel_count(task.outputs, kernels.panel_width);
@@ -121,7 +114,6 @@ void JobList::update(const Kernels& kernels, const UpdateTask& task, int layer) 
                        &task,
                        {r, std::min(task.inputs, r + rows), p, p + 1},
                        layer});
-  segments_.push_back(jobs_.size());
 }
 void JobList::update_bias(const Kernels& kernels, const BiasTask& task, int layer) {
   const int panels = panel_count(task.columns, kernels.panel_width);
@@ -130,28 +122,24 @@ void JobList::update_bias(const Kernels& kernels, const BiasTask& task, int laye
                      &task,
                      {0, task.rows, p, std::min(panels, p + kBiasPanels)},
                      layer});
-  segments_.push_back(jobs_.size());
 }
 void JobList::head(const Kernels&, const HeadTask& task, int rows, int layer) {
   append_rows(jobs_, run_with_workspace<HeadTask, &Kernels::head>, &task, rows, layer);
-  segments_.push_back(jobs_.size());
 }
 void JobList::scatter(const Kernels&, const ScatterTask& task, int rows, int layer) {
   append_rows(jobs_, run_plain<ScatterTask, &Kernels::scatter>, &task, rows, layer);
-  segments_.push_back(jobs_.size());
 }
 
 void JobList::deal(int n_threads) {
-  if (n_threads == 1 || segments_.size() < 2) return;
+  if (n_threads == 1) return;
   dealt_.clear();
-  const auto threads = static_cast<std::size_t>(n_threads);
-  for (std::size_t thread = 0; thread < threads; ++thread) {
-    std::size_t begin = 0;
-    for (const std::size_t end : segments_) {
-      const auto cut = [&](std::size_t part) {
-        return jobs_.begin() + static_cast<std::ptrdiff_t>(begin + (end - begin) * part / threads);
-      };
-      dealt_.insert(dealt_.end(), cut(thread), cut(thread + 1));
+  const auto threads = static_cast<std::ptrdiff_t>(n_threads);
+  for (std::ptrdiff_t thread = 0; thread < threads; ++thread) {
+    for (auto begin = jobs_.begin(); begin != jobs_.end();) {
+      const void* task = begin->task;
+      const auto end = std::find_if(begin, jobs_.end(), [task](const Job& job) { return job.task != task; });
+      const std::ptrdiff_t n = end - begin;
+      dealt_.insert(dealt_.end(), begin + n * thread / threads, begin + n * (thread + 1) / threads);
       begin = end;
     }
   }
@@ -215,8 +203,8 @@ bool JobRunner::run(const std::vector<JobList>& phases, int first_uninterruptibl
       int offset;
     } shifted{this, static_cast<int>(done)};
     const auto run_shifted = [](void* s, int phase, int task, int worker) {
-      Shifted* shifted_crew = static_cast<Shifted*>(s);
-      run_task(shifted_crew->runner, phase + shifted_crew->offset, task, worker);
+      const Shifted& call = *static_cast<Shifted*>(s);
+      run_task(call.runner, phase + call.offset, task, worker);
     };
     const bool finished = team_.run(counts, static_cast<int>(n), run_shifted, &shifted, &stop_,
                                     first_uninterruptible - static_cast<int>(done));

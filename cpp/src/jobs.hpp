@@ -25,10 +25,7 @@ struct Job {
 
 class JobList {
  public:
-  void clear() {
-    jobs_.clear();
-    segments_.clear();
-  }
+  void clear() { jobs_.clear(); }
   const std::vector<Job>& jobs() const { return jobs_; }
   // Reorders the jobs, now complete, for a team that deals them out in stretches: each thread then has a like part of
   // every task, so that it meets the same panels of a layer in all phases, whatever the other layers do in them.
@@ -49,8 +46,8 @@ class JobList {
   void scatter(const Kernels& kernels, const ScatterTask& task, int rows, int layer);
 
  private:
-  std::vector<Job> jobs_, dealt_;
-  std::vector<std::size_t> segments_;  // where each task's jobs end
+  std::vector<Job> jobs_;
+  std::vector<Job> dealt_;  // kept for its memory
 };
 
 // Rows of a job of a product with `panels` panels: few enough rows that a phase has work for several threads, and

@@ -18,14 +18,12 @@ namespace gesda {
 
 namespace detail {
 
-struct Lease;
-
 struct Worker {
   std::condition_variable wake;  // with Pool::mutex
   std::shared_ptr<Lease> next;   // where to go next; guarded by Pool::mutex
   int next_index = 0;
-  std::shared_ptr<Lease>
-      current;  // the worker's own; here and not on its stack so that a forked child still reaches it
+  // The worker's own; here and not on its stack so that a forked child still reaches it.
+  std::shared_ptr<Lease> current;
 };
 
 // A crew and the workers in it.

@@ -4,7 +4,8 @@
 // waits for another, and the result is exactly that of plain nested loops: a layer encodes minibatch s for the next one
 // with its weights at the start of step s, before it updates them. Each tick has these phases for all layers together:
 //
-//   gather    the rows (first layer), corrupted at once; noise that swaps rows has a phase of its own for it    x, x~
+//   gather    the rows (first layer) and corrupt them                  x, x~
+//   corrupt   the first layer's rows with swap noise, which needs all of them gathered
 //   encode    h = s(x~ W + b); the next layer's input s(x W + b)
 //   decode    d = dLoss/da over x; statistics for the penalties
 //   backprop  e = (d W) * s'(h)

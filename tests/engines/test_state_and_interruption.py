@@ -65,6 +65,19 @@ def test_parameters_are_float32_copies_in_order(engine_factory, rng):
     assert_same_bits(engine.get_parameters(), state)
 
 
+def test_chosen_parameters_come_in_the_order_asked_for(engine_factory, rng):
+    spec = full_network("adam")
+    engine, state = engine_factory(spec), random_state(full_network("adam"), rng)
+    engine.set_state(state)
+    names = [str(name) for name in rng.permutation(list(spec.parameter_shapes()))[:3]]
+    chosen = engine.get_parameters(names)
+    assert list(chosen) == names
+    assert_same_bits(chosen, {name: state[name] for name in names})
+    chosen[names[0]][...] = 0.0
+    assert_same_bits(engine.get_parameters(names), {name: state[name] for name in names})
+    assert engine.get_parameters(iter(())) == {}
+
+
 def test_set_state_copies_and_leaves_out_what_is_not_given(engine_factory, rng):
     spec = full_network("momentum")
     engine, state = engine_factory(spec), random_state(spec, rng)

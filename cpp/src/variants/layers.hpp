@@ -186,7 +186,7 @@ GESDA_FN void update_tile(const UpdateTask& task, int panel, int vectors, int ro
 }
 
 GESDA_FN void prefetch_tile(const float* tile, int rows) {
-  for (int i = 0; i < rows * kPanel; i += 16) __builtin_prefetch(tile + i, 1);
+  for (int i = 0; tile != nullptr && i < rows * kPanel; i += 16) __builtin_prefetch(tile + i, 1);
 }
 
 // W -= optimiser(gradient), a tile of kPanel rows of W at a time.
@@ -200,8 +200,8 @@ inline void update(const UpdateTask& task, Range range, float* workspace) {
       float* s0 = task.rule->kind != kSgd ? at(task.state0, i0, panel * kPanel) : nullptr;
       float* s1 = task.rule->kind == kAdam ? at(task.state1, i0, panel * kPanel) : nullptr;
       prefetch_tile(w, rows);  // to arrive while the gradient is summed
-      if (s0 != nullptr) prefetch_tile(s0, rows);
-      if (s1 != nullptr) prefetch_tile(s1, rows);
+      prefetch_tile(s0, rows);
+      prefetch_tile(s1, rows);
       if (task.pairs.a1.data != nullptr)
         multiply_gradient_pairs(task, i0 / kPanel, rows, panel, work.sums);
       else
