@@ -1,4 +1,4 @@
-"""Peak resident memory of training beyond the data, beside what the issue allows and beside PyTorch.
+"""Peak resident memory of training beyond the data, beside what it has to hold and beside PyTorch.
 
 Each case runs in a fresh process: load the libraries and the data, train something tiny (which loads
 what loads late), give freed memory back, note the resident size, build the network, reset the kernel's
@@ -103,10 +103,11 @@ def make_data(job: dict[str, Any]) -> tuple[Any, Any]:
     labels = rng.integers(0, job["n_outputs"], rows).astype(np.int32)
     if job["density"] < 1.0:
         each = max(1, int(columns * job["density"]))
-        indices = np.sort(rng.integers(0, columns // each, (rows, each)) + np.arange(each) * (columns // each), axis=1)
+        starts = np.arange(each, dtype=np.int32) * (columns // each)
+        indices = rng.integers(0, columns // each, (rows, each), dtype=np.int32) + starts
         values = rng.random(rows * each, dtype=np.float32)
-        starts = np.arange(0, rows * each + 1, each)
-        return scipy.sparse.csr_array((values, indices.ravel(), starts), shape=(rows, columns)), labels
+        ends = np.arange(0, rows * each + 1, each, dtype=np.int32)
+        return scipy.sparse.csr_array((values, indices.ravel(), ends), shape=(rows, columns)), labels
     x = np.empty((rows, columns), np.float32)
     for row in x:
         rng.random(out=row, dtype=np.float32)
@@ -156,7 +157,7 @@ def train_estimator(job: dict[str, Any], x: Any, labels: Any) -> None:
         "random_state": 0,
     }
     if job["phase"] == "pretrain":
-        solver = {"pretrain_solver": "adam"} if job["optimizer"] == "adam" else {}
+        solver = {"pretrain_solver": "adam"} if job["optimizer"] == "adam" else {"pretrain_momentum": 0.0}
         StackedDenoisingAutoencoder(**options, pretrain_epochs=job["epochs"], stagger=0, **solver).fit(x)
         return
     solver = {"solver": "adam"} if job["optimizer"] == "adam" else {"solver": "sgd"}

@@ -45,7 +45,7 @@ def squared_error_scale(values: NDArray[Any], shape: tuple[int, ...]) -> float:
 def find_divergence(
     records: Iterable[Mapping[str, Any]],
     earlier: Iterable[Mapping[str, Any]],
-    parameters: Iterable[tuple[str, NDArray[Any]]],
+    nonfinite: str | None,
     scales: Mapping[int | None, float],
 ) -> tuple[str, str] | None:
     """Tell where and how an epoch diverged.
@@ -58,7 +58,7 @@ def find_divergence(
     ----------
     records : records of the epoch
     earlier : records of the same call before it
-    parameters : parameters after the epoch, by name, one at a time
+    nonfinite : name of a parameter array that is not finite after the epoch
     scales : loss that a healthy training may start with, by layer (None for fine-tuning)
 
     Returns
@@ -76,13 +76,7 @@ def find_divergence(
             return place, f"its loss is {loss}"
         if usual > 0.0 and loss > EXPLOSION * usual:
             return place, f"its loss is {loss:.3g}, where up to {usual:.3g} is usual"
-    for name, array in parameters:
-        if not _all_finite(array):
-            where = f"layer {name.split('.')[1]}" if name.startswith("layers.") else "the output layer"
-            return where, "its weights are no longer finite"
+    if nonfinite is not None:
+        where = f"layer {nonfinite.split('.')[1]}" if nonfinite.startswith("layers.") else "the output layer"
+        return where, "its weights are no longer finite"
     return None
-
-
-def _all_finite(array: NDArray[Any]) -> bool:
-    # NaN and infinity show in the extremes, which cost no temporary array.
-    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))

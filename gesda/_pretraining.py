@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gesda._divergence import squared_error_scale
 from gesda.engine import Data, Engine
@@ -26,14 +27,15 @@ class Pretraining:
         self.cache, self.cached_layers = data, 0
         # A generator of its own: the probe must not shift the shuffles, and be the same for every schedule.
         chosen = np.random.default_rng(0).choice(data.shape[0], min(probe_size, data.shape[0]), replace=False)
-        self.codes: list[Data] = [data[np.sort(chosen)]] if probe_size else []  # the probe, its encodings by 1, 2, ...
+        self.probe: Data | None = data[np.sort(chosen)] if probe_size else None
+        self.codes: list[NDArray[np.float32]] = []  # of the probe, by layer
         self.scales = _squared_error_scales(engine.spec.layers, data)
 
     def checksum(self) -> int:
         """Return a number that tells other data, by the probe rows (0 without a probe)."""
-        if not self.codes:
+        if self.probe is None:
             return 0
-        rows = self.codes[0]
+        rows = self.probe
         return zlib.crc32((rows if isinstance(rows, np.ndarray) else rows.toarray()).tobytes())
 
     def run(self, plan: PretrainPlan, poll: Callable[[float], bool]) -> list[dict[str, Any]] | None:
@@ -42,13 +44,12 @@ class Pretraining:
             k = self.cached_layers  # one layer at a time, so that a resumed training has the same bits
             self.cache, self.cached_layers = self.engine.encode(self.cache, n_layers=k + 1, first_layer=k), k + 1
         trained = [k for k, trains in enumerate(plan.training) if trains]
-        before = self._encodings(trained[-1] + 1)
+        while self.probe is not None and len(self.codes) <= trained[-1]:
+            self.codes.append(self._encode_probe(len(self.codes)))
         stats = self.engine.pretrain_epoch(self.cache, plan, poll)
         if not stats.completed:
             return None
-        # What the training layers and those above them encoded before is out of date now.
-        del self.codes[trained[0] + 1 :]
-        after = self._encodings(trained[-1] + 1)
+        drifts = self._renew_codes(trained[0], trained[-1])
         # The trainer, which knows the history, counts the layers' own epochs.
         return [
             {
@@ -57,19 +58,27 @@ class Pretraining:
                 "layer": k,
                 "layer_epoch": 0,
                 "loss": float(stats.loss[k]),
-                "drift": _relative_change(before[k + 1], after[k + 1]) if after else math.nan,
+                "drift": drifts.get(k, math.nan),
                 "seconds": float(stats.seconds[k]),
                 "learning_rate": plan.learning_rates[k],
             }
             for k in trained
         ]
 
-    def _encodings(self, n_layers: int) -> list[Data]:
-        """Return the probe rows and their clean encodings by one to `n_layers` layers."""
-        while self.codes and len(self.codes) <= n_layers:
-            k = len(self.codes) - 1
-            self.codes.append(self.engine.encode(self.codes[-1], n_layers=k + 1, first_layer=k))
-        return list(self.codes)
+    def _encode_probe(self, k: int) -> NDArray[np.float32]:
+        """Return the probe's clean encoding by layer `k`, from that of the layer below."""
+        below = self.probe if k == 0 else self.codes[k - 1]
+        assert below is not None
+        return self.engine.encode(below, n_layers=k + 1, first_layer=k)
+
+    def _renew_codes(self, first: int, last: int) -> dict[int, float]:
+        """Encode the probe anew by layers `first` to `last`: how far each moved. Those above are out of date."""
+        del self.codes[last + 1 :]
+        drifts = {}
+        for k in range(first, len(self.codes)):
+            fresh = self._encode_probe(k)
+            drifts[k], self.codes[k] = _relative_change(self.codes[k], fresh), fresh
+        return drifts
 
 
 def _squared_error_scales(layers: tuple[LayerSpec, ...], data: Data) -> dict[int | None, float]:
@@ -83,11 +92,13 @@ def _squared_error_scales(layers: tuple[LayerSpec, ...], data: Data) -> dict[int
     return scales
 
 
-def _relative_change(before: Data, after: Data) -> float:
+def _relative_change(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
     """Frobenius norm of the change over that of what was there before."""
-    old = np.asarray(before, dtype=np.float64)
-    change = float(np.linalg.norm(np.asarray(after, dtype=np.float64) - old))
-    return change / (float(np.linalg.norm(old)) or change or 1.0)
+    change, old = (
+        math.sqrt(float(np.einsum("rc,rc->", array, array, dtype=np.float64)))
+        for array in (np.subtract(after, before, dtype=np.float64), before)
+    )
+    return change / (old or change or 1.0)
 
 
 def layer_progress(records: list[dict[str, Any]], n_layers: int) -> LayerProgress | None:

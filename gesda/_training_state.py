@@ -113,6 +113,11 @@ def arrays_again(value: Any) -> Any:
     return value
 
 
+def copies_of(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Copy arrays by name, as C-contiguous float32."""
+    return {name: np.array(array, dtype=np.float32, order="C") for name, array in arrays.items()}
+
+
 def canonical(value: Any) -> str:
     """Spell a value so that what JSON cannot tell apart (tuples and lists) is equal."""
     return json.dumps(value, default=_plain, sort_keys=True)

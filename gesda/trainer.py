@@ -14,7 +14,7 @@ import dataclasses
 import math
 import warnings
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gesda._divergence import find_divergence, squared_error_scale
 from gesda._pretraining import Pretraining, layer_progress
-from gesda._training_state import Call, Saved, arrays_again, canonical
+from gesda._training_state import Call, Saved, arrays_again, canonical, copies_of
 from gesda.callbacks import Plateau, Record
 from gesda.engine import Array, Data, Engine
 from gesda.schedule import PretrainSchedule, plan_epochs, plan_finetuning
@@ -340,7 +340,8 @@ class Trainer:
 
     def _refuse_divergence(self, plan: PretrainPlan | FinetunePlan, records: list[Record], call: Call) -> bool:
         """Go back to the snapshot and warn if the epoch diverged; otherwise replace the snapshot."""
-        found = find_divergence(records, self.history[call.first_record :], self._each_parameter(), self._scales)
+        earlier = self.history[call.first_record :]
+        found = find_divergence(records, earlier, self.engine.nonfinite_parameter(), self._scales)
         if found is None:
             if self._plateau is None or not self._plateau.maximise:
                 self._take_snapshot()
@@ -359,16 +360,14 @@ class Trainer:
         )
         return True
 
-    def _each_parameter(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """Copies of the engine's parameters, one at a time, so that there is never a second set of them."""
-        for name in self.engine.spec.parameter_shapes():
-            yield from self.engine.get_parameters([name]).items()
-
     def _take_snapshot(self) -> None:
+        if not self._snapshot:
+            self._snapshot = self.engine.get_parameters()
+            return
         try:
-            self._snapshot.update(self._each_parameter())
+            self.engine.copy_parameters(self._snapshot)
         except KeyboardInterrupt:  # no mixture of two epochs
-            self._snapshot.update(self._each_parameter())
+            self.engine.copy_parameters(self._snapshot)
             raise
 
     def _back_to_snapshot(self, *, fresh_optimizer: bool) -> None:
@@ -423,7 +422,7 @@ class Trainer:
             "callbacks": [_state_of(callback) for callback in self.callbacks],
         }
         keeps_best = self._plateau is not None and self._plateau.maximise
-        return Saved.write(position, self._calls, self.engine, self._snapshot if keeps_best else {})
+        return Saved.write(position, self._calls, self.engine, copies_of(self._snapshot) if keeps_best else {})
 
     def restore(self, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> None:
         """Continue from what `state` gave; see the notes of the class.
@@ -460,7 +459,7 @@ class Trainer:
         if len(self._calls) == len(saved.calls):
             # The caller may have initialised a head since `restore`, so the arrays are set here again.
             self.engine.set_state(saved.engine)
-            self._snapshot = {} if earlier.finished else dict(saved.best)
+            self._snapshot = {} if earlier.finished else copies_of(saved.best)
             self.best_score = saved.position["best_score"]
             if self._plateau is not None:
                 self._plateau.set_state(saved.position["plateau"])

@@ -127,6 +127,7 @@ class Network {
   std::string variant() const { return network_.variant(); }
   void set_array(const std::string& name, const FloatArray& values) { network_.set_array(name, values.data()); }
   void get_array(const std::string& name, FloatArray values) const { network_.get_array(name, values.mutable_data()); }
+  bool all_finite(const std::string& name) const { return network_.all_finite(name); }
   std::vector<std::int64_t> pretrain_steps() { return network_.pretrain_steps(); }
   void set_pretrain_steps(const std::vector<std::int64_t>& steps) { network_.pretrain_steps() = steps; }
   std::int64_t finetune_steps() { return network_.finetune_steps(); }
@@ -214,6 +215,7 @@ PYBIND11_MODULE(_core, m) {
       .def_property("finetune_steps", &Network::finetune_steps, &Network::set_finetune_steps)
       .def("set_array", &Network::set_array, py::arg("name"), py::arg("values").noconvert())
       .def("get_array", &Network::get_array, py::arg("name"), py::arg("values").noconvert())
+      .def("all_finite", &Network::all_finite, py::arg("name"))
       .def("pretrain_epoch", &Network::pretrain_epoch)
       .def("finetune_epoch", &Network::finetune_epoch)
       .def("encode", &Network::encode, py::arg("arrays"), py::arg("first_layer"), py::arg("n_layers"),

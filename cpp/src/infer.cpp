@@ -7,20 +7,21 @@ namespace gesda {
 
 namespace {
 
-constexpr std::size_t kChunk = 256;  // rows at a time
+// Rows at a time: so many that the products are efficient, fewer where the widest matrix would have more values.
+constexpr std::size_t kMostRows = 256, kFewestRows = 64, kMostValues = std::size_t{1} << 18;
 
 // Runs stages, each a product that writes what the next one reads, over all rows in chunks.
 class Pipeline {
  public:
   Pipeline(Network::State& state, const Samples& samples, int n_inputs)
-      : state_(state), samples_(samples), most_rows_(static_cast<int>(std::min(kChunk, samples.n_rows))) {
+      : state_(state), samples_(samples), chunk_(std::min(chunk_rows(state.spec), samples.n_rows)) {
     add_matrix(n_inputs);
     gather_ = {data_rows(samples), nullptr, 0, n_inputs, matrices_[0]->panels(), nullptr};
   }
 
   void add_encode(const Weights& weights, const float* bias, Activation activation, int inputs, int outputs) {
     const Panels in = matrices_.back()->panels();
-    packed_.push_back(state_.packed(most_rows_, inputs, true, false));
+    packed_.push_back(state_.packed(most_rows(), inputs, true, false));
     packs_.emplace_back(new PackTask(pack_task(in, inputs, packed_.back())));
     add_matrix(outputs);
     encodes_.emplace_back(
@@ -39,8 +40,8 @@ class Pipeline {
     scatter_ = {matrices_.back()->panels(), width_, out, width};
     std::vector<JobList> phases;
     int built = 0;
-    for (std::size_t begin = 0; begin < samples_.n_rows; begin += kChunk) {
-      const int rows = static_cast<int>(std::min(kChunk, samples_.n_rows - begin));
+    for (std::size_t begin = 0; begin < samples_.n_rows; begin += chunk_) {
+      const int rows = static_cast<int>(std::min(chunk_, samples_.n_rows - begin));
       if (rows != built) phases = build(rows);
       built = rows;
       gather_.first_row = begin;
@@ -50,9 +51,15 @@ class Pipeline {
   }
 
  private:
-  void add_matrix(int columns) {
-    matrices_.emplace_back(new Matrix(minibatch_matrix(most_rows_, columns, state_.width())));
+  static std::size_t chunk_rows(const NetworkSpec& spec) {
+    int widest = 1;
+    for (const LayerSpec& layer : spec.layers) widest = std::max({widest, layer.n_visible, layer.n_hidden});
+    return std::clamp(kMostValues / static_cast<std::size_t>(widest), kFewestRows, kMostRows);
   }
+  void add_matrix(int columns) {
+    matrices_.emplace_back(new Matrix(minibatch_matrix(most_rows(), columns, state_.width())));
+  }
+  int most_rows() const { return static_cast<int>(chunk_); }
   std::vector<JobList> build(int rows) {
     const Kernels& kernels = *state_.kernels;
     std::vector<JobList> phases(2 * encodes_.size() + 3);
@@ -70,7 +77,7 @@ class Pipeline {
 
   Network::State& state_;
   const Samples& samples_;
-  const int most_rows_;
+  const std::size_t chunk_;
   int width_ = 0;
   bool has_head_ = false;
   std::vector<std::unique_ptr<Matrix>> matrices_;

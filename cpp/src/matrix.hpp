@@ -1,6 +1,10 @@
 // Storage in panels: aligned memory, matrices, and vectors padded to whole panels.
 #pragma once
 
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -10,16 +14,24 @@
 
 namespace gesda {
 
-// Zero-filled floats, aligned for every variant; moves, does not copy.
+// Zero-filled floats, aligned for every variant; moves, does not copy. Large ones are mapped on their own, so that the
+// system has them back when they are freed: malloc would keep up to twice the largest.
 class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(std::size_t size) : size_(size) {
     if (size == 0) return;
     const std::size_t bytes = (size * sizeof(float) + 63) / 64 * 64;
-    data_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
-    if (data_ == nullptr) throw std::bad_alloc();
-    std::memset(data_.get(), 0, bytes);
+    void* memory = nullptr;
+    if (bytes >= kMapped) {
+      memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (memory == MAP_FAILED) throw std::bad_alloc();
+    } else {
+      memory = std::aligned_alloc(64, bytes);
+      if (memory == nullptr) throw std::bad_alloc();
+      std::memset(memory, 0, bytes);
+    }
+    data_ = {static_cast<float*>(memory), Free{bytes}};
   }
 
   float* data() const { return data_.get(); }
@@ -27,8 +39,15 @@ class Buffer {
   bool empty() const { return size() == 0; }
 
  private:
+  static constexpr std::size_t kMapped = std::size_t{1} << 20;  // bytes
   struct Free {
-    void operator()(float* data) const { std::free(data); }
+    std::size_t bytes;
+    void operator()(float* data) const {
+      if (bytes >= kMapped)
+        munmap(data, bytes);
+      else
+        std::free(data);
+    }
   };
   std::unique_ptr<float, Free> data_;
   std::size_t size_ = 0;  // of what `data_` had before it was moved away
@@ -60,6 +79,14 @@ class Matrix {
   void write(float* row_major) const {
     for (int r = 0; r < rows_; ++r)
       for (int c = 0; c < columns_; ++c) row_major[index(r, c)] = *element(r, c);
+  }
+
+  bool all_finite() const {
+    bool finite = true;
+    for (int c = 0; c < columns_; c += width_)
+      for (int r = 0; r < rows_; ++r)
+        for (int i = 0; i < std::min(width_, columns_ - c); ++i) finite &= std::isfinite(element(r, c)[i]);
+    return finite;
   }
 
  private:

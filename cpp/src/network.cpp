@@ -31,6 +31,8 @@ void Network::get_array(const std::string& name, float* values) const {
   std::fill(values, values + size, 0.0f);
 }
 
+bool Network::all_finite(const std::string& name) const { return state_->arrays.at(name).array->all_finite(); }
+
 std::vector<std::string> available_variants(Precision precision) {
   std::vector<std::string> names;
   for (const Kernels* kernels : runnable_kernels(precision)) names.emplace_back(kernels->name);

@@ -2,7 +2,9 @@
 //
 // Layer at offset o (counted from the plan's first layer) does its step s at tick s + o, so within a tick no layer
 // waits for another, and the result is exactly that of plain nested loops: a layer encodes minibatch s for the next one
-// with its weights at the start of step s, before it updates them. Each tick has these phases for all layers together:
+// with its weights at the start of step s, before it updates them. Each tick has these phases, for all layers together
+// so that narrow layers fill the team, or for one layer after another from the top where each fills it alone, which
+// needs the memory of one layer's minibatch and gives the same bits:
 //
 //   gather    the rows (first layer) and corrupt them                  x, x~
 //   corrupt   the first layer's rows with swap noise, which needs all of them gathered
@@ -23,6 +25,9 @@ namespace gesda {
 
 namespace {
 
+// Jobs a thread of a phase that fills the team: what is lost at its end, half a job for each thread, is little then.
+constexpr int kJobsPerThread = 48;
+
 enum Phase {
   kGather,
   kCorrupt,
@@ -37,31 +42,56 @@ enum Phase {
   kPhases
 };
 
-// Everything one layer works on. A layer above the first reads its clean input from one of two buffers, in turn: while
-// it works on one, the layer under it fills the other.
+// What a step needs only while it runs: of one layer, or of layers `first` to `last` that take turns.
+struct Scratch {
+  Matrix noisy, h, e;
+  PackedMatrix packed_clean, packed_noisy, packed_h, packed_d, packed_e;  // empty in fp32
+
+  Scratch(const Network::State& state, const PretrainPlan& plan, int rows, std::size_t first, std::size_t last) {
+    int n_clean = 0, n_visible = 0, n_hidden = 0;
+    for (std::size_t k = first; k <= last; ++k) {
+      const LayerSpec& layer = state.spec.layers[k];
+      n_clean = std::max(n_clean, layer.n_visible);
+      if (!plan.training[k]) continue;
+      n_visible = std::max(n_visible, layer.n_visible);
+      n_hidden = std::max(n_hidden, layer.n_hidden);
+    }
+    noisy = minibatch_matrix(rows, n_visible, state.width());
+    h = minibatch_matrix(rows, n_hidden, state.width());
+    e = minibatch_matrix(rows, n_hidden, state.width());
+    packed_clean = state.packed(rows, n_clean, true, false);
+    packed_noisy = state.packed(rows, n_visible, true, true);
+    packed_h = state.packed(rows, n_hidden, true, true);
+    packed_d = state.packed(rows, n_visible, true, true);
+    packed_e = state.packed(rows, n_hidden, false, true);
+  }
+};
+
+// One layer's part. `n_clean`: buffers of its clean input; two, in turn, where the layer under it fills one while this
+// one works on the other.
 class LayerRun {
  public:
-  LayerRun(Network::State& state, std::size_t layer, const Samples& samples, const PretrainPlan& plan, int most_rows);
+  LayerRun(Network::State& state, std::size_t layer, const Samples& samples, const PretrainPlan& plan, int most_rows,
+           int n_clean, Scratch& scratch);
 
-  bool trains() const { return trains_; }
   // Where the layer under it puts the clean input of step `step`.
-  Panels input(std::size_t step) const { return clean_[clean_.size() == 1 ? 0 : step % 2].panels(); }
+  Panels input(std::size_t step) const { return clean_[step % clean_.size()].panels(); }
   void feed(LayerRun* next, bool noisy) {
     next_ = next;
     noisy_handoff_ = noisy && trains_;
     if (noisy_handoff_) return;
-    packed_clean_ = state_.packed(clean_[0].rows(), spec_.n_visible, true, false);
-    pack_clean_ = pack_task({}, spec_.n_visible, packed_clean_);
-    handoff_.pairs = packed_clean_.by_columns();
+    pack_clean_ = pack_task({}, spec_.n_visible, scratch_.packed_clean);
+    handoff_.pairs = scratch_.packed_clean.by_columns();
   }
   // Prepares the records for a step and appends its jobs to the phases.
   void append_step(std::size_t step, const u32* ids, int rows, std::vector<JobList>& phases);
   // After the step: its loss.
   void finish_step();
-  double loss() const { return loss_; }
+  // Of a row; NaN where no step was finished.
+  double mean_loss() const { return loss_ / static_cast<double>(trained_rows_); }
 
  private:
-  void set_pairs(int most_rows);
+  void set_pairs();
   void append_training(std::size_t step, int rows, std::vector<JobList>& phases);
   void append_update(int rows, std::vector<JobList>& phases);
 
@@ -75,12 +105,11 @@ class LayerRun {
   bool noisy_handoff_ = false;
 
   std::vector<Matrix> clean_;
-  Matrix noisy_, h_, e_;
-  PackedMatrix packed_clean_, packed_noisy_, packed_h_, packed_d_, packed_e_;  // empty in fp32
+  Scratch& scratch_;
   BitStorage corrupted_;
   Buffer slope_, contraction_, decay_;
   std::vector<double> loss_slots_;
-  std::size_t used_slots_ = 0;
+  std::size_t used_slots_ = 0, trained_rows_ = 0;
   double loss_ = 0.0;
 
   GatherTask gather_{};
@@ -96,36 +125,35 @@ class LayerRun {
 };
 
 LayerRun::LayerRun(Network::State& state, std::size_t layer, const Samples& samples, const PretrainPlan& plan,
-                   int most_rows)
+                   int most_rows, int n_clean, Scratch& scratch)
     : state_(state),
       spec_(state.spec.layers[layer]),
       layer_(layer),
       id_(static_cast<int>(layer) - plan.first_layer),
       first_(id_ == 0),
       trains_(plan.training[layer]),
-      rate_(plan.learning_rates[layer]) {
+      rate_(plan.learning_rates[layer]),
+      scratch_(scratch) {
   const int width = state.width();
-  for (int i = 0; i < (first_ ? 1 : 2); ++i) clean_.push_back(minibatch_matrix(most_rows, spec_.n_visible, width));
+  for (int i = 0; i < n_clean; ++i) clean_.push_back(minibatch_matrix(most_rows, spec_.n_visible, width));
   gather_ = {data_rows(samples), nullptr, 0, spec_.n_visible, clean_[0].panels(), nullptr};
   const LayerParameters& p = state.layers[layer];
   handoff_ = {{},  spec_.n_visible, spec_.n_hidden, state.encoder(layer), p.b.vector(), spec_.activation, {}, {}, {},
               1.0f};
   if (!trains_) return;
 
-  noisy_ = minibatch_matrix(most_rows, spec_.n_visible, width);
-  h_ = minibatch_matrix(most_rows, spec_.n_hidden, width);
-  e_ = minibatch_matrix(most_rows, spec_.n_hidden, width);
+  const Panels noisy = scratch.noisy.panels(), h = scratch.h.panels(), e = scratch.e.panels();
   const bool emphasis = spec_.emphasis_corrupted != 1.0f || spec_.emphasis_clean != 1.0f;
   if (emphasis) corrupted_ = BitStorage(most_rows, spec_.n_visible);
   corrupt_ = corrupt_task(state.spec, layer, plan.epoch);
-  corrupt_.out = noisy_.panels();
+  corrupt_.out = noisy;
   corrupt_.corrupted = corrupted_.view();
   if (first_ && corrupt_.kind != kSwap) gather_.corrupt = &corrupt_;
   encode_ = handoff_;
-  encode_.in = noisy_.panels();
-  encode_.out = h_.panels();
+  encode_.in = noisy;
+  encode_.out = h;
   loss_slots_.assign(most_blocks(*state.kernels, most_rows, panel_count(spec_.n_visible, width)), 0.0);
-  decode_ = {h_.panels(),
+  decode_ = {h,
              spec_.n_hidden,
              spec_.n_visible,
              state.decoder(layer),
@@ -138,29 +166,26 @@ LayerRun::LayerRun(Network::State& state, std::size_t layer, const Samples& samp
              spec_.emphasis_clean,
              loss_slots_.data(),
              most_rows};
-  backprop_ = {{},
-               spec_.n_visible,
-               spec_.n_hidden,
-               state.decoder_transposed(layer),
-               spec_.activation,
-               h_.panels(),
-               e_.panels(),
-               {},
-               1.0f,
-               nullptr,
-               nullptr};
+  backprop_ = {{},   spec_.n_visible, spec_.n_hidden, state.decoder_transposed(layer), spec_.activation, h, e, {},
+               1.0f, nullptr,         nullptr};
   if (spec_.sparsity != 0.0f || spec_.contractive != 0.0f) {
     const std::size_t size =
         static_cast<std::size_t>(panel_count(spec_.n_hidden, width)) * static_cast<std::size_t>(width);
     slope_ = Buffer(size);
     contraction_ = Buffer(size);
     decay_ = Buffer(size);
-    statistics_ = {h_.panels(),         0,
-                   spec_.n_hidden,      p.w.values.panels(),
-                   spec_.n_visible,     spec_.activation,
-                   spec_.sparsity,      spec_.sparsity_target,
-                   spec_.contractive,   slope_.data(),
-                   contraction_.data(), decay_.data()};
+    statistics_ = {h,
+                   0,
+                   spec_.n_hidden,
+                   p.w.values.panels(),
+                   spec_.n_visible,
+                   spec_.activation,
+                   spec_.sparsity,
+                   spec_.sparsity_target,
+                   spec_.contractive,
+                   slope_.data(),
+                   contraction_.data(),
+                   decay_.data()};
     if (spec_.sparsity != 0.0f) backprop_.slope = slope_.data();
     if (spec_.contractive != 0.0f) backprop_.contraction = contraction_.data();
   }
@@ -172,41 +197,37 @@ LayerRun::LayerRun(Network::State& state, std::size_t layer, const Samples& samp
   update_w_ = weight_update(mine.w, mine.w.pretrain_slots);
   update_b_ = bias_update(mine.b, mine.b.pretrain_slots);
   update_c_ = bias_update(mine.c, mine.c.pretrain_slots);
-  update_w_.a1 = noisy_.panels();
-  update_w_.b1 = e_.panels();
+  update_w_.a1 = noisy;
+  update_w_.b1 = e;
   update_w_.l2 = spec_.l2;
   if (spec_.contractive != 0.0f) update_w_.decay = decay_.data();
-  update_b_.deltas = e_.panels();
+  update_b_.deltas = e;
   if (spec_.tied) {
-    update_w_.b2 = h_.panels();
+    update_w_.b2 = h;
   } else {
     update_v_ = weight_update(mine.v, mine.v.pretrain_slots);
-    update_v_.a1 = h_.panels();
+    update_v_.a1 = h;
     update_v_.l2 = spec_.l2;
   }
-  if (state.is_bf16()) set_pairs(most_rows);
+  if (state.is_bf16()) set_pairs();
 }
 
 // bf16: copies of what products read, by columns for the first three products, by rows for the gradients.
-void LayerRun::set_pairs(int most_rows) {
+void LayerRun::set_pairs() {
   const int n = spec_.n_visible, m = spec_.n_hidden;
-  packed_noisy_ = state_.packed(most_rows, n, true, true);
-  packed_h_ = state_.packed(most_rows, m, true, true);
-  packed_d_ = state_.packed(most_rows, n, true, true);
-  packed_e_ = state_.packed(most_rows, m, false, true);
-  pack_noisy_ = pack_task(noisy_.panels(), n, packed_noisy_);
-  pack_h_ = pack_task(h_.panels(), m, packed_h_);
-  pack_d_ = pack_task({}, n, packed_d_);
-  pack_e_ = pack_task(e_.panels(), m, packed_e_);
-  encode_.pairs = packed_noisy_.by_columns();
-  decode_.pairs = packed_h_.by_columns();
-  backprop_.pairs = packed_d_.by_columns();
-  update_w_.pairs = {packed_noisy_.by_rows(), packed_e_.by_rows(), {}, {}};
+  pack_noisy_ = pack_task(scratch_.noisy.panels(), n, scratch_.packed_noisy);
+  pack_h_ = pack_task(scratch_.h.panels(), m, scratch_.packed_h);
+  pack_d_ = pack_task({}, n, scratch_.packed_d);
+  pack_e_ = pack_task(scratch_.e.panels(), m, scratch_.packed_e);
+  encode_.pairs = scratch_.packed_noisy.by_columns();
+  decode_.pairs = scratch_.packed_h.by_columns();
+  backprop_.pairs = scratch_.packed_d.by_columns();
+  update_w_.pairs = {scratch_.packed_noisy.by_rows(), scratch_.packed_e.by_rows(), {}, {}};
   if (spec_.tied) {
-    update_w_.pairs.a2 = packed_d_.by_rows();
-    update_w_.pairs.b2 = packed_h_.by_rows();
+    update_w_.pairs.a2 = scratch_.packed_d.by_rows();
+    update_w_.pairs.b2 = scratch_.packed_h.by_rows();
   } else {
-    update_v_.pairs = {packed_h_.by_rows(), packed_d_.by_rows(), {}, {}};
+    update_v_.pairs = {scratch_.packed_h.by_rows(), scratch_.packed_d.by_rows(), {}, {}};
   }
 }
 
@@ -286,8 +307,22 @@ void LayerRun::append_update(int rows, std::vector<JobList>& phases) {
 }
 
 void LayerRun::finish_step() {
+  if (!trains_) return;
+  trained_rows_ += static_cast<std::size_t>(corrupt_.rows);
   for (std::size_t i = 0; i < used_slots_; ++i) loss_ += loss_slots_[i];
   ++state_.pretrain_steps[layer_];
+}
+
+// Whether each of these layers, with minibatches of `rows`, is work enough for the team.
+bool each_fills_the_team(const Network::State& state, std::size_t first, std::size_t last, int rows) {
+  const auto jobs = [&](int columns) {
+    const int panels = panel_count(columns, state.width());
+    return panels * ceil_div(rows, rows_per_job(*state.kernels, rows, panels));
+  };
+  const int wanted = state.n_threads == 1 ? 1 : kJobsPerThread * state.n_threads;
+  for (std::size_t k = first; k <= last; ++k)
+    if (std::min(jobs(state.spec.layers[k].n_visible), jobs(state.spec.layers[k].n_hidden)) < wanted) return false;
+  return true;
 }
 
 }  // namespace
@@ -303,13 +338,18 @@ EpochStats Network::pretrain_epoch(const Samples& samples, const PretrainPlan& p
   std::size_t n_steps = (plan.n_visits + batch - 1) / batch;
   const int most_rows = static_cast<int>(std::min(batch, plan.n_visits));
 
+  const bool together = !each_fills_the_team(state, first, last, most_rows);
+  std::vector<std::unique_ptr<Scratch>> scratch;
+  for (std::size_t k = first; k <= (together ? last : first); ++k)
+    scratch.emplace_back(new Scratch(state, plan, most_rows, k, together ? k : last));
   std::vector<std::unique_ptr<LayerRun>> runs;
-  for (std::size_t k = first; k <= last; ++k) runs.emplace_back(new LayerRun(state, k, samples, plan, most_rows));
+  for (std::size_t k = first; k <= last; ++k)
+    runs.emplace_back(new LayerRun(state, k, samples, plan, most_rows, together && k > first ? 2 : 1,
+                                   *scratch[together ? k - first : 0]));
   for (std::size_t o = 0; o + 1 < n_layers; ++o) runs[o]->feed(runs[o + 1].get(), plan.noisy_handoff);
 
   JobRunner runner(*state.kernels, state.n_threads, n_layers, &poll);
   std::vector<JobList> phases(kPhases);
-  std::size_t visited = 0;
   bool completed = true;
   for (std::size_t tick = 0; tick + 1 < n_steps + n_layers; ++tick) {
     const double fraction = static_cast<double>(tick) / static_cast<double>(n_steps + n_layers - 1);
@@ -318,22 +358,25 @@ EpochStats Network::pretrain_epoch(const Samples& samples, const PretrainPlan& p
       completed = false;
       if (tick == 0) break;
     }
-    for (JobList& phase : phases) phase.clear();
-    const auto active = [&](std::size_t o) { return tick >= o && tick - o < n_steps; };
-    for (std::size_t o = 0; o < n_layers; ++o) {
-      if (!active(o)) continue;
-      const std::size_t begin = (tick - o) * batch;
-      const int rows = static_cast<int>(std::min(batch, plan.n_visits - begin));
-      runs[o]->append_step(tick - o, plan.order + begin, rows, phases);
-      if (o == 0) visited += static_cast<std::size_t>(rows);
+    // The layers with a minibatch in this tick are at offsets `lowest` to `end - 1`.
+    const std::size_t lowest = tick < n_steps ? 0 : tick - n_steps + 1;
+    bool stopped = false;
+    for (std::size_t end = std::min(tick + 1, n_layers), begin; end > lowest && !stopped; end = begin) {
+      begin = together ? lowest : end - 1;
+      for (JobList& phase : phases) phase.clear();
+      for (std::size_t o = begin; o < end; ++o) {
+        const std::size_t visit = (tick - o) * batch;
+        const int rows = static_cast<int>(std::min(batch, plan.n_visits - visit));
+        runs[o]->append_step(tick - o, plan.order + visit, rows, phases);
+      }
+      for (JobList& phase : phases) phase.deal(runner.size());
+      stopped = !runner.run(phases, kUpdate, fraction);
+      for (std::size_t o = begin; o < end && !stopped; ++o) runs[o]->finish_step();
     }
-    for (JobList& phase : phases) phase.deal(runner.size());
-    if (!runner.run(phases, kUpdate, fraction)) {
+    if (stopped) {
       completed = false;
       break;
     }
-    for (std::size_t o = 0; o < n_layers; ++o)
-      if (active(o) && runs[o]->trains()) runs[o]->finish_step();
   }
 
   EpochStats stats{std::vector<double>(state.layers.size(), std::numeric_limits<double>::quiet_NaN()),
@@ -341,7 +384,7 @@ EpochStats Network::pretrain_epoch(const Samples& samples, const PretrainPlan& p
   const std::vector<double> seconds = runner.seconds();
   for (std::size_t o = 0; o < n_layers; ++o) {
     stats.seconds[first + o] = seconds[o];
-    if (runs[o]->trains() && visited > 0) stats.loss[first + o] = runs[o]->loss() / static_cast<double>(visited);
+    stats.loss[first + o] = runs[o]->mean_loss();
   }
   return stats;
 }

@@ -7,7 +7,7 @@ statistics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -47,8 +47,14 @@ class Engine(Protocol):
     def set_state(self, state: Mapping[str, Array]) -> None:
         """Take over arrays by name; those not given stay as they are. Parameters start as zeros."""
 
-    def get_parameters(self, names: Iterable[str] | None = None) -> dict[str, NDArray[np.float32]]:
-        """Copies of these arrays of `NetworkSpec.parameter_shapes`; of all by default."""
+    def get_parameters(self) -> dict[str, NDArray[np.float32]]:
+        """Copies of all arrays of `NetworkSpec.parameter_shapes`."""
+
+    def copy_parameters(self, into: Mapping[str, NDArray[np.float32]]) -> None:
+        """Overwrite these arrays (float32, C-contiguous, shaped as in `get_parameters`) with the parameters."""
+
+    def nonfinite_parameter(self) -> str | None:
+        """Name of a parameter array that holds NaN or infinity; None where all are finite."""
 
     def pretrain_epoch(self, data: Data, plan: PretrainPlan, poll: Poll | None = None) -> PretrainStats:
         """Run one epoch of pretraining."""

@@ -6,7 +6,7 @@ Checks what the core takes for granted (dtypes, shapes, sample ids) and translat
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -159,10 +159,20 @@ class CpuEngine:
         """Copies of all arrays of `NetworkSpec.state_shapes`."""
         return self._read(self._shapes)
 
-    def get_parameters(self, names: Iterable[str] | None = None) -> dict[str, NDArray[np.float32]]:
-        """Copies of these arrays of `NetworkSpec.parameter_shapes`; of all by default."""
+    def get_parameters(self) -> dict[str, NDArray[np.float32]]:
+        """Copies of all arrays of `NetworkSpec.parameter_shapes`."""
+        return self._read(self.spec.parameter_shapes())
+
+    def copy_parameters(self, into: Mapping[str, NDArray[np.float32]]) -> None:
+        """Overwrite these arrays with the parameters of their names."""
         shapes = self.spec.parameter_shapes()
-        return self._read(shapes if names is None else {name: shapes[name] for name in names})
+        for name, array in into.items():
+            _check_shape(name, array, shapes[name])
+            self._core.get_array(name, array)
+
+    def nonfinite_parameter(self) -> str | None:
+        """Name of a parameter array that holds NaN or infinity; None where all are finite."""
+        return next((name for name in self.spec.parameter_shapes() if not self._core.all_finite(name)), None)
 
     def _read(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         arrays: dict[str, Any] = {}

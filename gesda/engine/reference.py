@@ -7,7 +7,7 @@ The oracle that every other engine is held to; made to be read, not to be fast. 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -119,20 +119,37 @@ class ReferenceEngine:
         for name, array in state.items():
             self._state[name] = np.array(array, dtype=self._state[name].dtype)
 
-    def get_parameters(self, names: Iterable[str] | None = None) -> dict[str, NDArray[np.float32]]:
-        """Copy parameter arrays, rounded to float32.
-
-        Parameters
-        ----------
-        names : iterable of str, optional
-            Of `NetworkSpec.parameter_shapes`; all by default.
+    def get_parameters(self) -> dict[str, NDArray[np.float32]]:
+        """Copy all parameter arrays, rounded to float32.
 
         Returns
         -------
         parameters : dict of str to ndarray of float32
+            By the names of `NetworkSpec.parameter_shapes`.
         """
-        wanted = self.spec.parameter_shapes() if names is None else names
-        return {name: self._state[name].astype(np.float32) for name in wanted}
+        return {name: self._state[name].astype(np.float32) for name in self.spec.parameter_shapes()}
+
+    def copy_parameters(self, into: Mapping[str, NDArray[np.float32]]) -> None:
+        """Overwrite arrays with the parameters of these names, rounded to float32.
+
+        Parameters
+        ----------
+        into : mapping of str to ndarray of float32
+            Shaped as in `NetworkSpec.parameter_shapes`.
+        """
+        for name, array in into.items():
+            array[...] = self._state[name]
+
+    def nonfinite_parameter(self) -> str | None:
+        """Name a parameter array that holds NaN or infinity.
+
+        Returns
+        -------
+        name : str or None
+            None where all are finite.
+        """
+        names = self.spec.parameter_shapes()
+        return next((name for name in names if not np.isfinite(self._state[name]).all()), None)
 
     # ---- pretraining ------------------------------------------------------------------------------
     def pretrain_epoch(

@@ -65,17 +65,30 @@ def test_parameters_are_float32_copies_in_order(engine_factory, rng):
     assert_same_bits(engine.get_parameters(), state)
 
 
-def test_chosen_parameters_come_in_the_order_asked_for(engine_factory, rng):
+def test_parameters_are_copied_into_the_caller_s_arrays(engine_factory, rng):
     spec = full_network("adam")
     engine, state = engine_factory(spec), random_state(full_network("adam"), rng)
     engine.set_state(state)
     names = [str(name) for name in rng.permutation(list(spec.parameter_shapes()))[:3]]
-    chosen = engine.get_parameters(names)
-    assert list(chosen) == names
-    assert_same_bits(chosen, {name: state[name] for name in names})
-    chosen[names[0]][...] = 0.0
-    assert_same_bits(engine.get_parameters(names), {name: state[name] for name in names})
-    assert engine.get_parameters(iter(())) == {}
+    arrays = {name: np.full(spec.parameter_shapes()[name], np.nan, np.float32) for name in names}
+    kept = dict(arrays)
+    engine.copy_parameters(arrays)
+    assert all(arrays[name] is kept[name] for name in names)
+    assert_same_bits(arrays, {name: state[name] for name in names})
+
+
+def test_a_parameter_that_is_not_finite_is_named(engine_factory, rng):
+    spec = full_network("adam")
+    engine, state = engine_factory(spec), random_state(spec, rng)
+    engine.set_state(state)
+    assert engine.nonfinite_parameter() is None
+    for name, shape in spec.parameter_shapes().items():
+        spoilt = state[name].copy()
+        spoilt[tuple(rng.integers(0, size) for size in shape)] = rng.choice([np.nan, np.inf, -np.inf])
+        engine.set_state({name: spoilt})
+        assert engine.nonfinite_parameter() == name
+        engine.set_state({name: state[name]})
+    assert engine.nonfinite_parameter() is None
 
 
 def test_set_state_copies_and_leaves_out_what_is_not_given(engine_factory, rng):

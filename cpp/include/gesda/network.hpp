@@ -117,6 +117,7 @@ class Network {
   // unknown name. The step counters are read and set apart.
   void set_array(const std::string& name, const float* values);
   void get_array(const std::string& name, float* values) const;
+  bool all_finite(const std::string& name) const;
   std::vector<std::int64_t>& pretrain_steps();
   std::int64_t& finetune_steps();
 
