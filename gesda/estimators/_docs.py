@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TypeVar
 
 _T = TypeVar("_T", bound=type)
@@ -137,10 +138,10 @@ def document(cls: _T) -> _T:
         "{and_score}": " or the validation score" if supervised else "",
     }
     texts = {"stack": _STACK, "finetune": _FINETUNE, "training": _TRAINING, "fitted": _FITTED, "refs": _REFERENCES}
-    document = cls.__doc__ or ""
+    document = inspect.cleandoc(cls.__doc__ or "")  # as the compiler does from Python 3.13 on
     for name, text in texts.items():
         for word, value in words.items():
             text = text.replace(word, value)
-        document = document.replace(f"    %({name})s", text.lstrip("\n"))
+        document = document.replace(f"%({name})s", inspect.cleandoc(text))
     cls.__doc__ = document
     return cls

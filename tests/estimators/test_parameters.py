@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -209,5 +210,5 @@ def test_the_defaults_learn_small_data():
 
 def test_every_parameter_is_documented(cls):
     for name in cls().get_params():
-        assert f"    {name}" in cls.__doc__ or f", {name}" in cls.__doc__, name
+        assert re.search(rf"^(\w+, )*{name}(, \w+)* : ", cls.__doc__, re.MULTILINE), name
     assert "%(" not in cls.__doc__ and "{and_" not in cls.__doc__
