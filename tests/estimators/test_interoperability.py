@@ -11,6 +11,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import scipy.sparse
+import sklearn
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -20,12 +21,19 @@ from gesda.estimators import SdAClassifier, SdARegressor, StackedDenoisingAutoen
 NAMES = list("abcdef")
 
 
+def sklearn_reads_names(table):
+    """Not scikit-learn 1.7, the last for Python 3.10, of frames of polars 2."""
+    is_old = tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 8)
+    return isinstance(table, pd.DataFrame) or hasattr(table, "__dataframe__") or not is_old
+
+
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
 def test_data_frames_give_what_arrays_give_and_name_the_features(samples, make, cls, frame, output):
     X, y = samples
     table = frame({name: X[:, j] for j, name in enumerate(NAMES)})
     model = make(cls).fit(table, pl.Series(y) if frame is pl.DataFrame else pd.Series(y))
-    assert model.feature_names_in_.tolist() == NAMES
+    if sklearn_reads_names(table):
+        assert model.feature_names_in_.tolist() == NAMES
     np.testing.assert_array_equal(output(model, table), output(make(cls).fit(X, y), X))
 
 
