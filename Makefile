@@ -17,7 +17,7 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(JOBS)
 BIN = $(VENV)/bin
 NATIVE := $(shell find cpp/src cpp/include cpp/python kernels -type f 2>/dev/null)
-CPP_FILES = $(shell find cpp kernels -name '*.[ch]pp')
+CPP_FILES = $(shell find cpp kernels tests -name '*.[ch]pp' -o -name '*.cuh')
 CPP_UNITS = $(shell find cpp -name '*.cpp')
 comma := ,
 
@@ -81,13 +81,14 @@ format: $(VENV)/.dev-stamp
 types: $(VENV)/.dev-stamp
 	$(BIN)/mypy
 
-# The formulas must stay C++ and CUDA at once; nvcc compiles them where there is one.
-kernels:
+# The formulas must stay C++ and CUDA at once; NVRTC compiles the kernels for every target.
+kernels: $(VENV)/.dev-stamp
 	$(CXX) -std=c++17 -Wall -Wextra -Werror -fsyntax-only -include kernels/math.hpp -x c++ /dev/null
 	@if command -v nvcc >/dev/null; then set -x; \
 		mkdir -p build-kernels && nvcc -std=c++17 -Werror all-warnings -arch=sm_75 -ptx \
 			-include kernels/math.hpp -x cu /dev/null -o build-kernels/math.ptx; \
-	else echo "kernels: CUDA skipped, no nvcc on the PATH"; fi
+	else echo "kernels: no nvcc on the PATH, NVRTC compiles"; fi
+	$(BIN)/python -m pytest tests/emulator/test_compilation.py
 
 # As shipped, and under the sanitizers.
 cpp-test: $(CPP_TESTS:%=cpp-test-%)

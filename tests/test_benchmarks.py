@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -142,7 +143,7 @@ def test_importing_common_unpins_openblas_and_says_so():
 
 
 # ---- scripts --------------------------------------------------------------------------------------
-@pytest.mark.parametrize("script", [*SCRIPTS, "run_all"])
+@pytest.mark.parametrize("script", [*SCRIPTS, "gpu_step", "run_all"])
 def test_every_script_explains_itself(benchmark_folder, script, capsys):
     module = importlib.import_module(script)
     with pytest.raises(SystemExit) as end:
@@ -160,6 +161,12 @@ def test_run_all_covers_every_script_with_arguments_it_has(benchmark_folder):
     for script, options, _ in plan:
         if script == "mnist_accuracy.py":
             assert accuracy.planned(parser.parse_args(list(options)))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator needs a C++ compiler")
+def test_the_gpu_benchmark_runs_on_the_emulator(benchmark_folder, capsys):
+    importlib.import_module("gpu_step").main(["--quick", "--emulated", "--precisions", "fp32"])
+    assert "40-30-20" in capsys.readouterr().out
 
 
 def test_settings_name_parameters_of_the_estimator(benchmark_folder):

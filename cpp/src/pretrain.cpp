@@ -88,7 +88,9 @@ class LayerRun {
   // After the step: its loss.
   void finish_step();
   // Of a row; NaN where no step was finished.
-  double mean_loss() const { return loss_ / static_cast<double>(trained_rows_); }
+  double mean_loss() const {
+    return trained_rows_ == 0 ? std::numeric_limits<double>::quiet_NaN() : loss_ / static_cast<double>(trained_rows_);
+  }
 
  private:
   void set_pairs();

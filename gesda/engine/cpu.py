@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gesda import _core
 from gesda.engine import Array, Data, Poll
+from gesda.engine._checks import check_classes, check_data, check_order, check_plan, check_shape, check_state
 from gesda.spec import (
     ACTIVATIONS,
     HEADS,
@@ -167,7 +168,7 @@ class CpuEngine:
         """Overwrite these arrays with the parameters of their names."""
         shapes = self.spec.parameter_shapes()
         for name, array in into.items():
-            _check_shape(name, array, shapes[name])
+            check_shape(name, array, shapes[name])
             self._core.get_array(name, array)
 
     def nonfinite_parameter(self) -> str | None:
@@ -188,11 +189,7 @@ class CpuEngine:
 
     def set_state(self, state: Mapping[str, Array]) -> None:
         """Take over arrays by name; those not given stay as they are."""
-        for name, values in state.items():
-            if name not in self._shapes:
-                raise ValueError(f"the network has no array {name!r}.")
-            if np.shape(values) != self._shapes[name]:
-                raise ValueError(f"{name} must have shape {self._shapes[name]}; got {np.shape(values)}.")
+        check_state(state, self._shapes)
         for name, values in state.items():
             if name == "pretrain.steps":
                 self._core.pretrain_steps = [int(n) for n in values]
@@ -203,8 +200,7 @@ class CpuEngine:
 
     def pretrain_epoch(self, data: Data, plan: PretrainPlan, poll: Poll | None = None) -> PretrainStats:
         """Run one epoch of pretraining."""
-        if len(plan.training) != len(self.spec.layers):
-            raise ValueError(f"the plan is for {len(plan.training)} layers, the network has {len(self.spec.layers)}.")
+        check_plan(plan, self.spec)
         width = self.spec.layers[plan.first_layer].n_visible
         loss, seconds, completed = self._core.pretrain_epoch(
             _samples(data, width),
@@ -233,16 +229,13 @@ class CpuEngine:
         classes = values = weights = None
         if self.spec.head is not None and self.spec.head.kind == "softmax":
             classes = np.ascontiguousarray(targets, dtype=np.int32)
-            _check_shape("targets", classes, (n_samples,))
-            visited = classes[order]
-            if visited.size and not (visited.min() >= 0 and visited.max() < n_outputs):
-                raise ValueError(f"class indices of visited rows must lie in [0, {n_outputs}).")
+            check_classes(classes, order, n_samples, n_outputs)
         else:
             values = np.ascontiguousarray(targets, dtype=np.float32)
-            _check_shape("targets", values, (n_samples, n_outputs))
+            check_shape("targets", values, (n_samples, n_outputs))
         if sample_weight is not None:
             weights = np.ascontiguousarray(sample_weight, dtype=np.float32)
-            _check_shape("sample_weight", weights, (n_samples,))
+            check_shape("sample_weight", weights, (n_samples,))
         loss, seconds, completed = self._core.finetune_epoch(
             _samples(data, self.spec.layers[0].n_visible),
             classes,
@@ -288,8 +281,7 @@ class CpuEngine:
 
 def _samples(data: Data, width: int) -> Any:
     """The arrays that the core reads, without a copy where the dtypes fit."""
-    if data.ndim != 2 or data.shape[1] != width:
-        raise ValueError(f"the data must have shape (n_samples, {width}); got {data.shape}.")
+    check_data(data, width)
     if scipy.sparse.issparse(data):
         return (
             np.ascontiguousarray(data.data, dtype=np.float32),
@@ -307,14 +299,8 @@ def _precision_code(precision: str) -> int:
 
 def _order(order: NDArray[np.uint32], n_samples: int) -> NDArray[np.uint32]:
     order = np.ascontiguousarray(order, dtype=np.uint32)
-    if order.size and int(order.max()) >= n_samples:
-        raise ValueError(f"the plan visits sample {int(order.max())}, but the data have {n_samples} rows.")
+    check_order(order, n_samples)
     return order
-
-
-def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}; got {array.shape}.")
 
 
 def _layer_record(layer: LayerSpec) -> dict[str, Any]:

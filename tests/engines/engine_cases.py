@@ -20,9 +20,10 @@ try:
 except (ImportError, RuntimeError) as error:
     CPU_VARIANTS, CPU_BF16_VARIANTS, CPU_MISSING = [], [], f"the cpu engine is not there: {error}"
 
-#: Largest error of an update against the reference, relative to the update's norm, after a few steps. bf16 (see
-#: test_bf16.py): a step chains four products of two operands each, every one rounded by at most 2^-9 of itself.
-TOLERANCE = {"fp32": 2e-4, "bf16": 8 * 2.0**-9}
+#: Largest error of an update against the reference, relative to the update's norm, after a few steps. Where
+#: operands are rounded (test_rounded_products.py), a step chains four products of two operands each, every one rounded
+#: by at most 2^-9 of itself in bf16, 2^-11 in TF32 and half precision.
+TOLERANCE = {"fp32": 2e-4, "bf16": 8 * 2.0**-9, "tf32": 8 * 2.0**-11, "fp16": 8 * 2.0**-11}
 #: Spacing of float32 around 1: a stored weight is rounded once a step, whatever the size of the update.
 EPSILON = float(np.finfo(np.float32).eps)
 
@@ -212,6 +213,11 @@ def assert_same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -
     for name, array in one.items():
         assert array.dtype == other[name].dtype, name
         assert array.tobytes() == other[name].tobytes(), f"{name} differs by up to {np.abs(array - other[name]).max()}"
+
+
+def is_emulated(engine: Any) -> bool:
+    """Whether an emulator runs this engine's kernels, a thousand times slower than a device."""
+    return type(getattr(engine, "_device", None)).__name__ == "EmulatedDevice"
 
 
 def assert_losses_agree(engine: Any, ours: tuple[float, ...], theirs: tuple[float, ...]) -> None:

@@ -1,0 +1,70 @@
+"""NVRTC compiles the kernels for every target, with few enough registers and without spills. Needs no GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from gesda.engine._cuda_source import compile_options, kernel_source
+
+#: Each target and each precision at least once; all pairs would take minutes.
+PAIRS = (
+    ("sm_75", "fp32"),
+    ("sm_75", "fp16"),
+    ("sm_80", "tf32"),
+    ("sm_86", "fp16"),
+    ("sm_87", "fp16"),
+    ("sm_89", "tf32"),
+    ("sm_90", "tf32"),
+    ("sm_100", "fp32"),
+    ("sm_120", "tf32"),
+)
+#: Two blocks of 256 threads on a multiprocessor of 65536 registers.
+MOST_REGISTERS = 128
+
+
+@cache
+def nvrtc() -> ctypes.CDLL:
+    spec = importlib.util.find_spec("nvidia")
+    folders = [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or []]
+    found = sorted(path for folder in folders for path in folder.rglob("libnvrtc.so.*") if "builtins" not in path.name)
+    if not found:
+        pytest.skip("needs NVRTC: pip install nvidia-cuda-nvrtc")
+    return ctypes.CDLL(str(found[-1]))
+
+
+def compiled(source: str, options: tuple[str, ...]) -> tuple[int, str]:
+    """NVRTC's verdict and log."""
+    library, program = nvrtc(), ctypes.c_void_p()
+    library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
+    words = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    status = library.nvrtcCompileProgram(program, len(options), words)
+    size = ctypes.c_size_t()
+    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetProgramLog(program, log)
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    return status, log.value.decode()
+
+
+@pytest.mark.parametrize(("target", "precision"), PAIRS)
+def test_all_kernels_compile_without_spills(target, precision):
+    options = (*compile_options(precision), f"--gpu-architecture={target}", "--ptxas-options=-v")
+    status, log = compiled(kernel_source(), options)
+    assert status == 0, log
+    kernels = re.findall(r"Compiling entry function '(\w+)'", log)
+    assert sorted(kernels) == ["advance", "dense", "pretrain"], log
+    assert [int(n) for n in re.findall(r"(\d+) bytes spill", log)] == [0] * 2 * len(kernels), log
+    assert max(int(n) for n in re.findall(r"Used (\d+) registers", log)) <= MOST_REGISTERS, log
+
+
+def test_the_source_is_one_string_without_includes():
+    source = kernel_source()
+    assert "#include" not in source.replace('#include "emulated_device.hpp"', "")
+    assert source.count("GESDA_FN void philox(") == 1
+    assert "GESDA_KERNEL(256, 2) pretrain(" in source
