@@ -190,9 +190,7 @@ GESDA_DEVICE void dense_work(const Pass& pass, const Part& part, int step) {
 // Parts `first_part` to `last_part` of step `*pass->tick + step_offset`.
 template <Arithmetic kArithmetic>
 GESDA_DEVICE void dense_parts(const Pass* pass, int first_part, int last_part, int step_offset) {
-  int i = first_part;
-  while (i < last_part && block_index() >= pass->parts[i + 1].first_block) ++i;
-  dense_work<kArithmetic>(*pass, pass->parts[i], *pass->tick + step_offset);
+  dense_work<kArithmetic>(*pass, part_of_block(pass->parts, first_part, last_part), *pass->tick + step_offset);
 }
 
 }  // namespace gesda

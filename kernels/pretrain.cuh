@@ -28,6 +28,11 @@ GESDA_DEVICE Step step_of(const Epoch& epoch, int layer, int tick) {
   return {number, left < epoch.batch ? left : epoch.batch, epoch.order + begin};
 }
 
+// The layer's clean input in a tick, d after its decoding. A multiple of 6 keeps the remainder positive.
+GESDA_DEVICE float* clean_input(const Epoch& epoch, const Layer& layer, int tick) {
+  return layer.x[(tick + 6) % epoch.n_inputs];
+}
+
 // ---- encode ----
 // out = s(in W + b), and a copy of it.
 template <Arithmetic kArithmetic>
@@ -57,6 +62,20 @@ GESDA_DEVICE float reconstruction_loss(const Layer& layer, float a, float x, flo
   return value + logarithm(factor);
 }
 
+// d over x of an element whose product h W.T is `sum`; returns its loss.
+GESDA_DEVICE float decode_element(const Layer& layer, float sum, int row, int column, float* x,
+                                  const unsigned char* corrupted, float& d) {
+  const long long at = offset(row, layer.n_stride, column);
+  float value = reconstruction_loss(layer, sum + layer.c.values[column], x[at], d);
+  if (corrupted != nullptr) {
+    const float weight = corrupted[at] != 0 ? layer.emphasis_corrupted : layer.emphasis_clean;
+    value *= weight;
+    d *= weight;
+  }
+  x[at] = d;
+  return value;
+}
+
 template <Arithmetic kArithmetic>
 GESDA_DEVICE void decode_tile(const Layer& layer, int rows, int block, float* x, const unsigned char* corrupted) {
   const Tile tile = tile_of(block, layer.n);
@@ -72,26 +91,15 @@ GESDA_DEVICE void decode_tile(const Layer& layer, int rows, int block, float* x,
   float loss = 0.0f;
   for_each_sum(sums, tile.row0, tile.column0, [&](int row, int column, float sum) {
     if (row >= rows || column >= layer.n) return;
-    float* const place = x + offset(row, layer.n_stride, column);
     float d;
-    float value = reconstruction_loss(layer, sum + layer.c.values[column], *place, d);
-    if (corrupted != nullptr) {
-      const bool hit = corrupted[offset(row, layer.n_stride, column)] != 0;
-      const float weight = hit ? layer.emphasis_corrupted : layer.emphasis_clean;
-      value *= weight;
-      d *= weight;
-    }
-    *place = d;
-    loss += value;
+    loss += decode_element(layer, sum, row, column, x, corrupted, d);
   });
   const double total = sum_of_block(loss);
   if (thread_index() == 0) layer.losses[block] += total;
 }
 
-// What the penalties need of each hidden unit.
-GESDA_DEVICE void gather_statistics(const Layer& layer, int rows, int block) {
-  const int column = block * kThreads + thread_index();
-  if (column >= layer.m || rows == 0) return;
+// What the penalties need of a hidden unit.
+GESDA_DEVICE void find_statistics(const Layer& layer, int rows, int column) {
   float mean = 0.0f, slopes = 0.0f, squares = 0.0f;
   for (int row = 0; row < rows; ++row) {
     const float h = layer.h[offset(row, layer.m_stride, column)], s = derivative(layer.activation, h);
@@ -110,6 +118,13 @@ GESDA_DEVICE void gather_statistics(const Layer& layer, int rows, int block) {
 }
 
 // ---- backprop ----
+// e = (sum + penalties) * s'(h)
+GESDA_DEVICE float error_of(const Layer& layer, float sum, float h, int column) {
+  if (layer.sparsity != 0.0f) sum += layer.slope[column];
+  if (layer.contractive != 0.0f) sum = mad(layer.contraction[column], second_derivative(layer.activation, h), sum);
+  return sum * derivative(layer.activation, h);
+}
+
 template <Arithmetic kArithmetic>
 GESDA_DEVICE void backprop_tile(const Layer& layer, int rows, int block, const float* d) {
   const Tile tile = tile_of(block, layer.m);
@@ -124,15 +139,8 @@ GESDA_DEVICE void backprop_tile(const Layer& layer, int rows, int block, const f
                                          layer.n, sums);
   for_each_sum(sums, tile.row0, tile.column0, [&](int row, int column, float sum) {
     if (row >= rows || column >= round_up(layer.m, 4)) return;
-    float e = 0.0f;
-    if (column < layer.m) {
-      const float h = layer.h[offset(row, layer.m_stride, column)];
-      e = sum;
-      if (layer.sparsity != 0.0f) e += layer.slope[column];
-      if (layer.contractive != 0.0f) e = mad(layer.contraction[column], second_derivative(layer.activation, h), e);
-      e *= derivative(layer.activation, h);
-    }
-    layer.e[offset(row, layer.m_stride, column)] = e;
+    const long long at = offset(row, layer.m_stride, column);
+    layer.e[at] = column < layer.m ? error_of(layer, sum, layer.h[at], column) : 0.0f;
   });
 }
 
@@ -167,36 +175,48 @@ GESDA_DEVICE void update_v_tile(const Layer& layer, const UpdateRule& rule, int 
               nullptr);
 }
 // ---- a block's part ----
+// Work for the next tick: kGather, kCorrupt.
+GESDA_DEVICE void prepare(const Epoch& epoch, const Part& part, int tick) {
+  const Layer& layer = epoch.layers[part.layer];
+  const int block = block_index() - part.first_block, next = (tick + 1) & 1;
+  const Step step = step_of(epoch, part.layer, tick + 1);
+  float* const x = clean_input(epoch, layer, tick + 1);
+  if (part.work == kGather)
+    gather_rows(epoch.source, step.ids, 0, step.rows, layer.n, layer.n_stride, block, part.blocks, x);
+  else
+    corrupt_rows(epoch.noise, layer, step.ids, step.rows, block, part.blocks, x, layer.noisy[next],
+                 layer.corrupted[next]);
+}
+
 template <Arithmetic kArithmetic>
 GESDA_DEVICE void work_on(const Epoch& epoch, const Part& part, int tick) {
+  if (part.work == kGather || part.work == kCorrupt) return prepare(epoch, part, tick);
   const Layer& layer = epoch.layers[part.layer];
-  const int block = block_index() - part.first_block, now = tick & 1, next = now ^ 1;
-  const bool ahead = part.work == kGather || part.work == kCorrupt;  // work for the next tick
-  const Step step = step_of(epoch, part.layer, ahead ? tick + 1 : tick);
+  const int block = block_index() - part.first_block, parity = tick & 1;
+  const Step step = step_of(epoch, part.layer, tick);
   if (step.rows == 0) return;
   const int rows = step.rows;
+  float* const x = clean_input(epoch, layer, tick);
+  float* const above = layer.handoff != kNobody ? clean_input(epoch, epoch.layers[part.layer + 1], tick + 1) : nullptr;
   switch (static_cast<Work>(part.work)) {
     case kEncodeNoisy:
-      return encode_tile<kArithmetic>(layer, layer.noisy[now], rows, block, layer.h,
-                                      layer.handoff == kNoisyHandoff ? epoch.layers[part.layer + 1].x[next] : nullptr);
-    case kEncodeClean:
-      return encode_tile<kArithmetic>(layer, layer.x[now], rows, block, epoch.layers[part.layer + 1].x[next], nullptr);
-    case kGather:
-      return gather_rows(epoch.source, step.ids, 0, rows, layer.n, layer.n_stride, block, part.blocks, layer.x[next]);
-    case kDecode: return decode_tile<kArithmetic>(layer, rows, block, layer.x[now], layer.corrupted[now]);
-    case kStatistics: return gather_statistics(layer, rows, block);
-    case kCorrupt:
-      return corrupt_rows(epoch.noise, layer, step.ids, rows, block, part.blocks, layer.x[next], layer.noisy[next],
-                          layer.corrupted[next]);
-    case kBackprop: return backprop_tile<kArithmetic>(layer, rows, block, layer.x[now]);
+      return encode_tile<kArithmetic>(layer, layer.noisy[parity], rows, block, layer.h,
+                                      layer.handoff == kNoisyHandoff ? above : nullptr);
+    case kEncodeClean: return encode_tile<kArithmetic>(layer, x, rows, block, above, nullptr);
+    case kDecode: return decode_tile<kArithmetic>(layer, rows, block, x, layer.corrupted[parity]);
+    case kStatistics: {
+      const int column = block * kThreads + thread_index();
+      return column < layer.m ? find_statistics(layer, rows, column) : void();
+    }
+    case kBackprop: return backprop_tile<kArithmetic>(layer, rows, block, x);
     default: break;
   }
   const UpdateRule rule = rule_of(epoch, layer, step.number);
   switch (static_cast<Work>(part.work)) {
-    case kUpdateW: return update_w_tile<kArithmetic>(layer, rule, rows, block, layer.noisy[now], layer.x[now]);
-    case kUpdateV: return update_v_tile<kArithmetic>(layer, rule, rows, block, layer.x[now]);
+    case kUpdateW: return update_w_tile<kArithmetic>(layer, rule, rows, block, layer.noisy[parity], x);
+    case kUpdateV: return update_v_tile<kArithmetic>(layer, rule, rows, block, x);
     case kUpdateB: return update_bias(layer.b, rule, layer.e, rows, layer.m, layer.m_stride, block);
-    case kUpdateC: return update_bias(layer.c, rule, layer.x[now], rows, layer.n, layer.n_stride, block);
+    case kUpdateC: return update_bias(layer.c, rule, x, rows, layer.n, layer.n_stride, block);
     default: break;
   }
 }
@@ -204,9 +224,7 @@ GESDA_DEVICE void work_on(const Epoch& epoch, const Part& part, int tick) {
 // Parts `first_part` to `last_part` of tick `*epoch->tick + tick_offset`.
 template <Arithmetic kArithmetic>
 GESDA_DEVICE void pretrain_parts(const Epoch* epoch, int first_part, int last_part, int tick_offset) {
-  int i = first_part;
-  while (i < last_part && block_index() >= epoch->parts[i + 1].first_block) ++i;
-  work_on<kArithmetic>(*epoch, epoch->parts[i], *epoch->tick + tick_offset);
+  work_on<kArithmetic>(*epoch, part_of_block(epoch->parts, first_part, last_part), *epoch->tick + tick_offset);
 }
 
 }  // namespace gesda

@@ -14,7 +14,7 @@
 // Eight warps share a tile, each has 32 x 16 of it: two by two products of 16 x 8.
 #pragma once
 
-#include "device.cuh"
+#include "fragments.cuh"
 #include "rows.cuh"
 
 namespace gesda {
@@ -27,8 +27,6 @@ static_assert(kTileRows / kWarpRows * (kTileColumns / kWarpColumns) * 32 == kThr
 constexpr int kSliceFloats =
     kTileRows * kDeepStride > kSlice* kFlatStride ? kTileRows * kDeepStride : kSlice * kFlatStride;
 constexpr int kProductBytes = kStages * 2 * kSliceFloats * 4;  // of shared memory
-
-enum Arithmetic : int { kStrict = 0, kTf32 = 1, kHalf = 2 };
 
 // A(i, k) or B(k, i), i in [0, extent), k in [0, depth): at values[i * stride + k] if `deep`, else at
 // values[k * stride + i]. Both aligned to 16 bytes, stride a multiple of 4; rows are zero from their end to a multiple
@@ -65,49 +63,17 @@ GESDA_DEVICE float element(const float* slice, int i, int k) {
 // sums += the products of a slice: rows and columns of this warp start at row0 and column0.
 template <Arithmetic kArithmetic, bool kDeepA, bool kDeepB>
 GESDA_DEVICE void add_slice(const float* a, const float* b, int row0, int column0, TileSums& sums) {
-  const int lane = thread_index() % 32, g = lane / 4, t = lane % 4;
   GESDA_UNROLL
-  for (int k = 0; k < kSlice; k += 8) {
-    if constexpr (kArithmetic == kStrict) {
-      GESDA_UNROLL
-      for (int j = 0; j < 8; ++j) {
-        float x[4], y[4];
-        GESDA_UNROLL
-        for (int i = 0; i < 4; ++i) {
-          x[i] = element<kDeepA>(a, row0 + 8 * i + g, k + j);
-          y[i] = element<kDeepB>(b, column0 + 8 * (i / 2) + 2 * t + i % 2, k + j);
-        }
-        GESDA_UNROLL
-        for (int i = 0; i < 16; ++i) {
-          float& sum = sums.of[i / 8][i / 4 % 2][i % 4];
-          sum = mad(x[i / 8 * 2 + i % 4 / 2], y[i / 4 % 2 * 2 + i % 2], sum);
-        }
-      }
-    } else if constexpr (kArithmetic == kTf32) {
-      unsigned x[2][4], y[2][2];
-      GESDA_UNROLL
-      for (int i = 0; i < 8; ++i)
-        x[i / 4][i % 4] = to_tf32(element<kDeepA>(a, row0 + i / 4 * 16 + g + i % 2 * 8, k + t + i / 2 % 2 * 4));
-      GESDA_UNROLL
-      for (int i = 0; i < 4; ++i)
-        y[i / 2][i % 2] = to_tf32(element<kDeepB>(b, column0 + i / 2 * 8 + g, k + t + i % 2 * 4));
-      GESDA_UNROLL
-      for (int i = 0; i < 4; ++i) multiply_tf32(sums.of[i / 2][i % 2], x[i / 2], y[i % 2]);
-    } else {
-      unsigned x[2][2], y[2];
-      GESDA_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const int row = row0 + 8 * i + g;
-        x[i / 2][i % 2] = pack_f16(element<kDeepA>(a, row, k + 2 * t), element<kDeepA>(a, row, k + 2 * t + 1));
-      }
-      GESDA_UNROLL
-      for (int c = 0; c < 2; ++c) {
-        const int column = column0 + 8 * c + g;
-        y[c] = pack_f16(element<kDeepB>(b, column, k + 2 * t), element<kDeepB>(b, column, k + 2 * t + 1));
-      }
-      GESDA_UNROLL
-      for (int i = 0; i < 4; ++i) multiply_f16(sums.of[i / 2][i % 2], x[i / 2], y[i % 2]);
+  for (int k0 = 0; k0 < kSlice; k0 += 8) {
+    FragmentA<kArithmetic> x[2];
+    FragmentB<kArithmetic> y[2];
+    GESDA_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      x[i] = fragment_a<kArithmetic>([&](int r, int k) { return element<kDeepA>(a, row0 + 16 * i + r, k0 + k); });
+      y[i] = fragment_b<kArithmetic>([&](int k, int c) { return element<kDeepB>(b, column0 + 8 * i + c, k0 + k); });
     }
+    GESDA_UNROLL
+    for (int i = 0; i < 4; ++i) multiply(sums.of[i / 2][i % 2], x[i / 2], y[i % 2]);
   }
 }
 

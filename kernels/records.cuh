@@ -35,7 +35,7 @@ struct Parameter {
 struct Layer {
   Parameter w, v;               // (n, m); untied: (m, n), else null
   Parameter b, c;               // (m), (n)
-  float* x[2];                  // clean input, by parity of the tick; d takes its place
+  float* x[3];                  // clean input, in turn by tick: two or three of them; d takes its place
   float* noisy[2];              // corrupted input x~
   unsigned char* corrupted[2];  // emphasis: which components are; else null
   float* h;
@@ -71,6 +71,9 @@ enum Work : int {
   kUpdateV,
   kUpdateB,
   kUpdateC,
+  kColumnPanel,  // the end of a step and the start of the next one
+  kRowPanel,     // between them
+  kGatherAhead,  // the first layer's x of the tick after the next
 };
 struct Part {
   int work;   // a Work, or a DenseWork
@@ -85,7 +88,7 @@ struct Epoch {
   const u32* order;  // sample id of each visit
   const int* tick;   // of the first tick of a launch; the launch adds its own offset
   NoiseKey noise;
-  int n_layers, batch, n_visits, n_steps;
+  int n_layers, batch, n_visits, n_steps, n_inputs, padding;
   UpdateRule rule;  // but for the rate and the inverse variance, which change with the step
 };
 

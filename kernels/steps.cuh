@@ -15,6 +15,13 @@ GESDA_DEVICE Tile tile_of(int block, int columns) {
   return {block / across * kTileRows, block % across * kTileColumns};
 }
 
+// The part of a launch that this block belongs to.
+GESDA_DEVICE Part part_of_block(const Part* parts, int first_part, int last_part) {
+  int i = first_part;
+  while (i < last_part && block_index() >= parts[i + 1].first_block) ++i;
+  return parts[i];
+}
+
 // The sum of all threads' values, in a fixed order, for thread 0.
 GESDA_DEVICE double sum_of_block(float value) {
   float* const partial = static_cast<float*>(shared_memory());

@@ -420,16 +420,20 @@ TEST(pool_team_held_across_a_fork_works_in_both) {
 TEST(pool_survives_forks_while_other_threads_run) {
   SKIP_IF_EMULATED();
   if (kThreadSanitizer) SKIP("the thread sanitizer cannot start threads in a child whose parent had several running");
+  if (kAddressSanitizer) SKIP("a sanitizer's own allocator may stay locked in a forked child");
   std::atomic<bool> done{false};
+  std::atomic<int> started{0};
   std::vector<std::thread> users;
   users.reserve(4);
   for (int user = 0; user < 2; ++user) {
-    users.emplace_back([&done] {
+    users.emplace_back([&done, &started] {
       Team team(3);
       const int tasks[] = {4, 1, 7};
+      ++started;
       while (!done) team.run(tasks, 3, [](void*, int, int, int) {}, nullptr, &done, 3);
     });
   }
+  while (started < 2) std::this_thread::yield();
   for (int i = 0; i < 30; ++i) CHECK(in_child([] { return a_team_works(2); }) == 0);
   done = true;
   for (std::thread& user : users) user.join();

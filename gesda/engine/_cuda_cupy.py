@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gesda.engine import Array
-from gesda.engine._cuda_records import SHARED_BYTES, THREADS
+from gesda.engine._cuda_records import SHARED_BYTES, THREADS, panel_bytes
 from gesda.engine._cuda_source import ARITHMETICS, compile_options, kernel_source
 
 _OLDEST = {"fp32": 75, "tf32": 80, "fp16": 75}  # compute capability, tenfold
@@ -30,6 +30,7 @@ class CupyDevice:
     """
 
     ticks_of_a_graph = 64
+    panel = (2, 16)
 
     def __init__(self, precision: str) -> None:
         if precision not in ARITHMETICS:
@@ -50,10 +51,13 @@ class CupyDevice:
                 f"{capability / 10}."
             )
         self._cupy, self._stream = cupy, cupy.cuda.Stream(non_blocking=True)
-        module = cupy.RawModule(code=kernel_source(), options=compile_options(precision))
-        self._kernels = {name: module.get_function(name) for name in ("pretrain", "advance", "dense")}
-        for kernel in self._kernels.values():
-            kernel.max_dynamic_shared_size_bytes = SHARED_BYTES
+        module = cupy.RawModule(code=kernel_source(), options=compile_options(precision, self.panel))
+        self._shared = dict.fromkeys(("pretrain", "advance", "dense"), SHARED_BYTES) | {
+            "panels": panel_bytes(*self.panel)
+        }
+        self._kernels = {name: module.get_function(name) for name in self._shared}
+        for name, kernel in self._kernels.items():
+            kernel.max_dynamic_shared_size_bytes = self._shared[name]
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An array in device memory; of bytes for records, which CuPy does not know."""
@@ -83,7 +87,7 @@ class CupyDevice:
         """Start a kernel."""
         record, *numbers = arguments
         words = (np.uint64(record), *(np.int32(number) for number in numbers))
-        self._kernels[kernel]((blocks,), (THREADS,), words, shared_mem=SHARED_BYTES, stream=self._stream)
+        self._kernels[kernel]((blocks,), (THREADS,), words, shared_mem=self._shared[kernel], stream=self._stream)
 
     def capture(self, launches: Callable[[], None]) -> Any:
         """Make a CUDA graph of launches without starting them."""

@@ -29,9 +29,7 @@ from gesda.engine._cuda_records import (
 from gesda.spec import ACTIVATIONS, LOSSES, NOISES, NetworkSpec, PretrainPlan
 
 ENCODE_NOISY, ENCODE_CLEAN, GATHER, DECODE, STATISTICS, CORRUPT, BACKPROP = range(7)
-UPDATE_W, UPDATE_V, UPDATE_B, UPDATE_C = range(7, 11)
-#: Phases of a tick that make the next tick's input.
-PHASES_AHEAD = 2
+UPDATE_W, UPDATE_V, UPDATE_B, UPDATE_C, COLUMN_PANEL, ROW_PANEL, GATHER_AHEAD = range(7, 14)
 
 
 class PretrainRun:
@@ -61,18 +59,21 @@ class PretrainRun:
         self.layers = range(plan.first_layer, max(k for k, trains in enumerate(plan.training) if trains) + 1)
         n_visits = len(plan.order)
         self.n_steps, self._rows = -(-n_visits // plan.batch_size), min(plan.batch_size, n_visits)
+        # Small minibatches go by panels, in two launches a tick; others by tiles, in four.
+        self._panel = device.panel[1] if self._rows <= 16 * device.panel[0] else 0
+        self._kernel = "panels" if self._panel else "pretrain"
         self._buffers = Buffers(device)
         self._losses: dict[int, Any] = {}
         records = np.zeros(len(self.layers), dtype=LAYER)
         for k in self.layers:
             self._describe(records[k - plan.first_layer], k, int(steps_done[k]))
-        self._phases = self._deal()
+        self._phases = self._deal_panels() if self._panel else self._deal_tiles()
         epoch = np.zeros((), dtype=EPOCH)
         epoch["layers"], epoch["parts"] = self._buffers.put(records), self._buffers.put(self._phases.records())
         epoch["source"], epoch["order"] = self._buffers.source(data), self._buffers.put(plan.order, np.uint32)
         self._tick = self._buffers.zeros(1, dtype=np.int32)
         epoch["tick"], epoch["noise"] = self._tick, noise_key(spec.seed, plan.epoch)
-        epoch["n_layers"], epoch["batch"] = len(self.layers), plan.batch_size
+        epoch["n_layers"], epoch["batch"], epoch["n_inputs"] = len(self.layers), plan.batch_size, self._n_inputs
         epoch["n_visits"], epoch["n_steps"], epoch["rule"] = n_visits, self.n_steps, update_rule(spec.optimizer)
         self._epoch, self._epoch_array = epoch, device.zeros((), EPOCH)
         device.write(self._epoch_array, epoch)
@@ -84,7 +85,11 @@ class PretrainRun:
 
     def start(self) -> None:
         """Make the first minibatch, and a graph of some ticks."""
-        self._launch(-1, PHASES_AHEAD)
+        if self._panel:
+            self._launch(-2, slice(1, 2))  # gather
+            self._launch(-1)  # corrupt, encode
+        else:
+            self._launch(-1, slice(0, 2))  # gather, corrupt
         self.stride = min(self.device.ticks_of_a_graph, self.n_ticks)
         self._graph = self.device.capture(self._launch_some)
 
@@ -97,8 +102,8 @@ class PretrainRun:
             self._launch(tick)
         self.device.launch("advance", 1, self._tick, self.stride)
 
-    def _launch(self, tick: int, first_phases: int | None = None) -> None:
-        self._phases.launch(self.device, "pretrain", self.device.pointer(self._epoch_array), tick, first_phases)
+    def _launch(self, tick: int, phases: slice = slice(None)) -> None:
+        self._phases.launch(self.device, self._kernel, self.device.pointer(self._epoch_array), tick, phases)
 
     def stop_before(self, tick: int) -> None:
         """Take no minibatch from this tick on; those on their way finish."""
@@ -135,7 +140,7 @@ class PretrainRun:
         n, m = layer.n_visible, layer.n_hidden
         n_stride, m_stride = round_up(n), round_up(m)
         record["w"], record["b"] = self._parameter(f"layers.{k}.W"), self._parameter(f"layers.{k}.b")
-        record["x"] = [zeros(rows, n_stride) for _ in range(2)]
+        record["x"][: self._n_inputs] = [zeros(rows, n_stride) for _ in range(self._n_inputs)]
         record["n"], record["m"], record["n_stride"], record["m_stride"] = n, m, n_stride, m_stride
         record["activation"] = ACTIVATIONS[layer.activation]
         record["handoff"] = 2 if self._hands_noisy(k) else 1 if self._hands_clean(k) else 0
@@ -150,7 +155,7 @@ class PretrainRun:
         record["h"], record["e"] = zeros(rows, m_stride), zeros(rows, m_stride)
         if layer.sparsity or layer.contractive:
             record["slope"], record["contraction"], record["decay"] = (zeros(m_stride) for _ in range(3))
-        self._losses[k] = self.device.zeros((tiles(rows, n),), np.float64)
+        self._losses[k] = self.device.zeros((-(-n // self._panel) if self._panel else tiles(rows, n),), np.float64)
         record["losses"] = self.device.pointer(self._losses[k])
         rates, variances = step_rates(self.spec.optimizer, self.plan.learning_rates[k], steps_done, self.n_steps)
         record["rates"], record["inverse_variances"] = self._buffers.put(rates), self._buffers.put(variances)
@@ -162,7 +167,24 @@ class PretrainRun:
         for name in ("sparsity", "sparsity_target", "contractive", "l2"):
             record[name] = getattr(layer, name)
 
-    def _deal(self) -> Phases:
+    @property
+    def _n_inputs(self) -> int:
+        return 3 if self._panel else 2
+
+    def _deal_panels(self) -> Phases:
+        across: list[tuple[int, int, int]] = []
+        down: list[tuple[int, int, int]] = [(GATHER_AHEAD, 0, self._rows)]
+        for offset, k in enumerate(self.layers):
+            layer = self.spec.layers[k]
+            if self.plan.training[k]:
+                across += [(ROW_PANEL, offset, -(-layer.n_visible // self._panel)), (CORRUPT, offset, self._rows)]
+            down.append((COLUMN_PANEL, offset, -(-layer.n_hidden // self._panel)))
+        phases = Phases()
+        phases.add(*across)
+        phases.add(*down)
+        return phases
+
+    def _deal_tiles(self) -> Phases:
         rows = self._rows
         encode, decode, backprop, update = [(GATHER, 0, rows)], [], [], []
         for offset, k in enumerate(self.layers):

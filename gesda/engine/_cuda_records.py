@@ -35,7 +35,8 @@ PART = np.dtype(_fields(np.int32, "work layer first_block blocks"))
 LAYER = np.dtype(
     [
         *_fields(_PARAMETER, "w v b c"),
-        *((name, _POINTER, 2) for name in ("x", "noisy", "corrupted")),
+        ("x", _POINTER, 3),
+        *((name, _POINTER, 2) for name in ("noisy", "corrupted")),
         *_fields(_POINTER, "h e slope contraction decay losses rates inverse_variances"),
         *_fields(np.int32, "n m n_stride m_stride activation output loss noise handoff"),
         *_fields(np.uint32, "threshold stream partner_stream"),
@@ -50,7 +51,7 @@ EPOCH = np.dtype(
         ("source", _SOURCE),
         *_fields(_POINTER, "order tick"),
         ("noise", _NOISE_KEY),
-        *_fields(np.int32, "n_layers batch n_visits n_steps"),
+        *_fields(np.int32, "n_layers batch n_visits n_steps n_inputs padding"),
         ("rule", _RULE),
     ]
 )
@@ -82,6 +83,7 @@ class Device(Protocol):
     """Memory and launches: CuPy on a GPU, an emulator in the tests."""
 
     ticks_of_a_graph: int
+    panel: tuple[int, int]  # of kernels/panel.cuh: tiles of 16 rows of a minibatch, columns
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An array in device memory, aligned to 16 bytes, filled with zeros."""
@@ -158,11 +160,18 @@ class Phases:
         """All parts."""
         return np.array(self._parts, dtype=PART)
 
-    def launch(self, device: Device, kernel: str, record: int, step: int, first_phases: int | None = None) -> None:
+    def launch(self, device: Device, kernel: str, record: int, step: int, phases: slice = slice(None)) -> None:
         """Launch the phases of a step."""
-        for first, last, blocks in self._launches[:first_phases]:
+        for first, last, blocks in self._launches[phases]:
             if blocks:
                 device.launch(kernel, blocks, record, first, last, step)
+
+
+def panel_bytes(row_tiles: int, columns: int) -> int:
+    """Shared memory of a block of kernels/panel.cuh."""
+    rows, stride = 16 * row_tiles, columns if columns == 8 else columns + 8
+    weights = max(128 * stride, columns * 132)
+    return 4 * (2 * rows * stride + weights + max(2 * rows * 132, 8 * 2 * rows * columns))
 
 
 def round_up(n: int, to: int = 4) -> int:

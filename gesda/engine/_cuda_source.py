@@ -29,6 +29,11 @@ def kernel_source() -> str:
     return text_of("kernels.cu").replace("#pragma once\n", "")
 
 
-def compile_options(precision: str) -> tuple[str, ...]:
-    """Options of NVRTC and nvcc for a precision."""
-    return ("-std=c++17", "-default-device", f"-DGESDA_ARITHMETIC={ARITHMETICS[precision]}")
+def compile_options(precision: str, panel: tuple[int, int]) -> tuple[str, ...]:
+    """Options of NVRTC and nvcc for a precision and a shape of panels (tiles of 16 rows, columns)."""
+    values = {
+        "GESDA_ARITHMETIC": ARITHMETICS[precision],
+        "GESDA_PANEL_TILES": panel[0],
+        "GESDA_PANEL_COLUMNS": panel[1],
+    }
+    return ("-std=c++17", "-default-device", *(f"-D{name}={value}" for name, value in values.items()))

@@ -24,10 +24,12 @@ GUARD = 64  # bytes before and after every array that no kernel may write
 def library(precision: str) -> ctypes.CDLL:
     """Compile the kernels for the emulator, once a process."""
     assert COMPILER is not None
+    macros = {"GESDA_ARITHMETIC": ARITHMETICS[precision], "GESDA_PANEL_TILES": EmulatedDevice.panel[0],
+              "GESDA_PANEL_COLUMNS": EmulatedDevice.panel[1]}  # fmt: skip
     target, here = Path(_FOLDER.name) / f"emulated-{precision}.so", Path(__file__).parent
     subprocess.run(
         [COMPILER, "-std=c++17", "-O2", "-g", "-shared", "-fPIC", "-ffp-contract=off"]
-        + ["-DGESDA_EMULATED", f"-DGESDA_ARITHMETIC={ARITHMETICS[precision]}"]
+        + ["-DGESDA_EMULATED", *(f"-D{name}={value}" for name, value in macros.items())]
         + [f"-I{path}" for path in (ROOT, ROOT / "kernels", here)]
         + [str(here / "library.cpp"), str(here / "emulator.cpp"), "-o", str(target)],
         check=True,
@@ -39,6 +41,7 @@ class EmulatedDevice:
     """Memory with guards around each array, and launches in random order."""
 
     ticks_of_a_graph = 3
+    panel = (2, 16)
 
     def __init__(self, precision: str) -> None:
         self._library, self._rng = library(precision), np.random.default_rng()

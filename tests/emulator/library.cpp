@@ -16,12 +16,14 @@ EXPORTED void record_sizes(int* sizes) {
   sizes[5] = gesda::kThreads;
   sizes[6] = gesda::kTileRows;
   sizes[7] = gesda::kProductBytes;
+  sizes[8] = 4 * PanelShape::kFloats;
 }
 
 template <class Kernel>
-static int run(int blocks, unsigned long long seed, char* message, int message_size, const Kernel& kernel) {
+static int run(int blocks, unsigned long long seed, char* message, int message_size, const Kernel& kernel,
+               std::size_t shared_bytes = gesda::kProductBytes) {
   try {
-    emulator::launch({blocks, gesda::kThreads, gesda::kProductBytes}, false, seed, kernel);
+    emulator::launch({blocks, gesda::kThreads, shared_bytes}, false, seed, kernel);
   } catch (const std::exception& error) {
     std::snprintf(message, static_cast<std::size_t>(message_size), "%s", error.what());
     return 1;
@@ -33,6 +35,12 @@ static int run(int blocks, unsigned long long seed, char* message, int message_s
 EXPORTED int launch_pretrain(int blocks, const gesda::Epoch* epoch, int first_part, int last_part, int tick_offset,
                              unsigned long long seed, char* message, int message_size) {
   return run(blocks, seed, message, message_size, [=] { pretrain(epoch, first_part, last_part, tick_offset); });
+}
+EXPORTED int launch_panels(int blocks, const gesda::Epoch* epoch, int first_part, int last_part, int tick_offset,
+                           unsigned long long seed, char* message, int message_size) {
+  return run(
+      blocks, seed, message, message_size, [=] { panels(epoch, first_part, last_part, tick_offset); },
+      4 * PanelShape::kFloats);
 }
 EXPORTED int launch_advance(int blocks, int* tick, int ticks, unsigned long long seed, char* message,
                             int message_size) {

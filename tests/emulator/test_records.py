@@ -5,14 +5,20 @@ from __future__ import annotations
 import ctypes
 
 import pytest
-from emulated import COMPILER, library
+from emulated import COMPILER, EmulatedDevice, library
 
 from gesda.engine import _cuda_records as records
 
 
 @pytest.mark.skipif(COMPILER is None, reason="the emulator needs a C++ compiler")
 def test_sizes_and_constants_agree_with_the_kernels():
-    sizes = (ctypes.c_int * 8)()
+    sizes = (ctypes.c_int * 9)()
     library("fp32").record_sizes(sizes)
     types = (records.LAYER, records.PART, records.EPOCH, records.DENSE, records.PASS)
-    assert list(sizes) == [*(dtype.itemsize for dtype in types), records.THREADS, records.TILE, records.SHARED_BYTES]
+    assert list(sizes) == [
+        *(dtype.itemsize for dtype in types),
+        records.THREADS,
+        records.TILE,
+        records.SHARED_BYTES,
+        records.panel_bytes(*EmulatedDevice.panel),
+    ]
