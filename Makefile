@@ -81,7 +81,7 @@ format: $(VENV)/.dev-stamp
 types: $(VENV)/.dev-stamp
 	$(BIN)/mypy
 
-# The formulas must stay C++ and CUDA at once; NVRTC compiles the kernels for every target.
+# The formulas must stay C++ and CUDA at once; NVRTC compiles the kernels for old and new targets.
 kernels: $(VENV)/.dev-stamp
 	$(CXX) -std=c++17 -Wall -Wextra -Werror -fsyntax-only -include kernels/math.hpp -x c++ /dev/null
 	@if command -v nvcc >/dev/null; then set -x; \

@@ -29,11 +29,16 @@ def kernel_source() -> str:
     return text_of("kernels.cu").replace("#pragma once\n", "")
 
 
-def compile_options(precision: str, panel: tuple[int, int]) -> tuple[str, ...]:
-    """Options of NVRTC and nvcc for a precision and a shape of panels (tiles of 16 rows, columns)."""
+def macros(precision: str, panel: tuple[int, int]) -> tuple[str, ...]:
+    """Definitions for the compiler: a precision and a shape of panels (tiles of 16 rows, columns)."""
     values = {
         "GESDA_ARITHMETIC": ARITHMETICS[precision],
         "GESDA_PANEL_TILES": panel[0],
         "GESDA_PANEL_COLUMNS": panel[1],
     }
-    return ("-std=c++17", "-default-device", *(f"-D{name}={value}" for name, value in values.items()))
+    return tuple(f"-D{name}={value}" for name, value in values.items())
+
+
+def compile_options(precision: str, panel: tuple[int, int]) -> tuple[str, ...]:
+    """All options of NVRTC."""
+    return ("-std=c++17", "-default-device", *macros(precision, panel))

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from gesda.engine._cuda_source import macros
+
 ROOT = Path(__file__).parents[2]
-ARITHMETICS = {"fp32": 0, "tf32": 1, "fp16": 2}
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 _FOLDER = tempfile.TemporaryDirectory(prefix="gesda-emulator-")
 GUARD = 64  # bytes before and after every array that no kernel may write
@@ -24,12 +25,10 @@ GUARD = 64  # bytes before and after every array that no kernel may write
 def library(precision: str) -> ctypes.CDLL:
     """Compile the kernels for the emulator, once a process."""
     assert COMPILER is not None
-    macros = {"GESDA_ARITHMETIC": ARITHMETICS[precision], "GESDA_PANEL_TILES": EmulatedDevice.panel[0],
-              "GESDA_PANEL_COLUMNS": EmulatedDevice.panel[1]}  # fmt: skip
     target, here = Path(_FOLDER.name) / f"emulated-{precision}.so", Path(__file__).parent
     subprocess.run(
         [COMPILER, "-std=c++17", "-O2", "-g", "-shared", "-fPIC", "-ffp-contract=off"]
-        + ["-DGESDA_EMULATED", *(f"-D{name}={value}" for name, value in macros.items())]
+        + ["-DGESDA_EMULATED", *macros(precision, EmulatedDevice.panel)]
         + [f"-I{path}" for path in (ROOT, ROOT / "kernels", here)]
         + [str(here / "library.cpp"), str(here / "emulator.cpp"), "-o", str(target)],
         check=True,
