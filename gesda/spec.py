@@ -23,7 +23,7 @@ NOISES = {"none": 0, "masking": 1, "gaussian": 2, "salt_and_pepper": 3, "swap": 
 OPTIMIZERS = {"sgd": 0, "momentum": 1, "adam": 2}
 HEADS = {"softmax": 0, "linear": 1}
 HANDOFFS = {"clean": 0, "noisy": 1}
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "tf32", "fp16")
 
 #: Purpose of a Philox stream; the stream word of the counter is ``purpose << 16 | layer``.
 STREAMS = {"corruption": 0, "partner": 1, "dropout": 2}

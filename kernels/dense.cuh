@@ -42,24 +42,16 @@ GESDA_DEVICE void draw_mask(const Pass& pass, const Dense& layer, const Minibatc
                   layer.dropped + offset(row, layer.out_stride, 0));
 }
 
-// sums += a W for a tile, or a W.T where `kTransposed` differs from how W is stored.
-template <Arithmetic kArithmetic>
-GESDA_DEVICE void add_weights(const Operand& a, const Dense& layer, bool transposed, int columns, const Tile& tile,
-                              int depth, TileSums& sums) {
-  const Operand w{layer.w.values, layer.w_stride, columns};
-  if (transposed)
-    add_product<kArithmetic, true, true>(a, w, tile.row0, tile.column0, depth, sums);
-  else
-    add_product<kArithmetic, true, false>(a, w, tile.row0, tile.column0, depth, sums);
-}
+// Where a layer's output of a step stands.
+GESDA_DEVICE float* output_of(const Dense& layer, int step) { return layer.out + step * layer.out_step; }
 
 template <Arithmetic kArithmetic>
-GESDA_DEVICE void forward_tile(const Dense& layer, int rows, int block) {
+GESDA_DEVICE void forward_tile(const Dense& layer, int rows, int block, float* out) {
   const Tile tile = tile_of(block, layer.outputs);
   if (tile.row0 >= rows) return;
-  TileSums sums{};
-  add_weights<kArithmetic>({layer.in, layer.in_stride, rows}, layer, layer.transposed != 0, layer.outputs, tile,
-                           layer.inputs, sums);
+  const TileSums sums = product_with_weights<kArithmetic>(tile, {layer.in, layer.in_stride, rows},
+                                                          {layer.w.values, layer.w_stride, layer.outputs},
+                                                          layer.transposed != 0, layer.inputs);
   for_each_sum(sums, tile.row0, tile.column0, [&](int row, int column, float sum) {
     if (row >= rows || column >= round_up(layer.outputs, 4)) return;
     const long long at = offset(row, layer.out_stride, column);
@@ -68,7 +60,7 @@ GESDA_DEVICE void forward_tile(const Dense& layer, int rows, int block) {
       value = activate(layer.activation, sum + layer.b.values[column]);
       if (layer.dropped != nullptr) value = layer.dropped[at] != 0 ? 0.0f : value * layer.scale;
     }
-    layer.out[at] = value;
+    out[at] = value;
   });
 }
 
@@ -103,11 +95,11 @@ GESDA_DEVICE float softmax_row(float* logits, int columns, int target) {
   return logarithm(total) - at_target;
 }
 
-GESDA_DEVICE void head_rows(const Pass& pass, const Dense& head, const Minibatch& batch, int block) {
+GESDA_DEVICE void head_rows(const Pass& pass, const Dense& head, const Minibatch& batch, int block, float* out) {
   const int row = block * (kThreads / 32) + thread_index() / 32, lane = thread_index() % 32;
   if (row >= batch.rows) return;
   const bool training = pass.losses != nullptr;
-  float* const logits = head.out + offset(row, head.out_stride, 0);
+  float* const logits = out + offset(row, head.out_stride, 0);
   const long long sample = training ? static_cast<long long>(batch.ids[row]) : 0;
   const float weight = training && pass.weights != nullptr ? pass.weights[sample] : 1.0f;
   float loss = 0.0f;
@@ -135,8 +127,8 @@ template <Arithmetic kArithmetic>
 GESDA_DEVICE void backward_tile(const Dense& layer, const Dense& above, const float* deltas, int rows, int block) {
   const Tile tile = tile_of(block, layer.outputs);
   if (tile.row0 >= rows) return;
-  TileSums sums{};
-  add_weights<kArithmetic>({deltas, above.out_stride, rows}, above, true, layer.outputs, tile, above.outputs, sums);
+  const TileSums sums = product_with_weights<kArithmetic>(
+      tile, {deltas, above.out_stride, rows}, {above.w.values, above.w_stride, layer.outputs}, true, above.outputs);
   for_each_sum(sums, tile.row0, tile.column0, [&](int row, int column, float sum) {
     if (row >= rows || column >= round_up(layer.outputs, 4)) return;
     const long long at = offset(row, layer.out_stride, column);
@@ -155,6 +147,7 @@ GESDA_DEVICE void dense_work(const Pass& pass, const Part& part, int step) {
   const Dense& layer = pass.layers[part.layer];
   const int block = block_index() - part.first_block;
   const Minibatch batch = minibatch_of(pass, step);
+  if (batch.rows <= 0) return;  // a graph's steps after the epoch's last one
   const bool is_top = part.layer + 1 == pass.n_layers;
   const float* const deltas = is_top ? layer.out : layer.e;
   const float inverse_batch = 1.0f / static_cast<float>(batch.rows);
@@ -166,8 +159,8 @@ GESDA_DEVICE void dense_work(const Pass& pass, const Part& part, int step) {
   switch (static_cast<DenseWork>(part.work)) {
     case kGatherInput: return gather_input(pass, batch, block, part.blocks);
     case kDrawMask: return draw_mask(pass, layer, batch, block, part.blocks);
-    case kForward: return forward_tile<kArithmetic>(layer, batch.rows, block);
-    case kHeadOutput: return head_rows(pass, layer, batch, block);
+    case kForward: return forward_tile<kArithmetic>(layer, batch.rows, block, output_of(layer, step));
+    case kHeadOutput: return head_rows(pass, layer, batch, block, output_of(layer, step));
     case kBackward: {
       const Dense& above = pass.layers[part.layer + 1];
       const float* const from = part.layer + 2 == pass.n_layers ? above.out : above.e;
@@ -190,7 +183,7 @@ GESDA_DEVICE void dense_work(const Pass& pass, const Part& part, int step) {
 // Parts `first_part` to `last_part` of step `*pass->tick + step_offset`.
 template <Arithmetic kArithmetic>
 GESDA_DEVICE void dense_parts(const Pass* pass, int first_part, int last_part, int step_offset) {
-  dense_work<kArithmetic>(*pass, part_of_block(pass->parts, first_part, last_part), *pass->tick + step_offset);
+  dense_work<kArithmetic>(*pass, part_of(pass->parts, first_part, last_part, block_index()), *pass->tick + step_offset);
 }
 
 }  // namespace gesda

@@ -11,6 +11,9 @@
 
 #define GESDA_DEVICE __device__ __forceinline__
 #define GESDA_UNROLL _Pragma("unroll")
+#define GESDA_PRAGMA(text) _Pragma(#text)
+#define GESDA_UNROLL_BY(times) GESDA_PRAGMA(unroll(times))
+#define GESDA_KEEP_LOOP _Pragma("unroll 1")
 #define GESDA_KERNEL(threads, blocks_per_sm) extern "C" __global__ void __launch_bounds__(threads, blocks_per_sm)
 
 namespace gesda {
@@ -107,6 +110,13 @@ GESDA_DEVICE unsigned pack_f16(float low, float high) {
   asm("{.reg .f16 a, b;\n cvt.rn.f16.f32 a, %1;\n cvt.rn.f16.f32 b, %2;\n mov.b32 %0, {a, b};}"
       : "=r"(y)
       : "f"(low), "f"(high));
+  return y;
+}
+
+// A half-precision number's value.
+GESDA_DEVICE float from_f16(unsigned short half) {
+  float y;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(half));
   return y;
 }
 

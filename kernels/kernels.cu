@@ -1,27 +1,40 @@
-// Every kernel that GeSdA launches. GESDA_ARITHMETIC: 0 strict float32, 1 TF32, 2 half precision.
+// Every kernel that GeSdA launches, in modules that are compiled one by one:
 //
-// GESDA_PANEL_TILES and GESDA_PANEL_COLUMNS: panels for minibatches of up to 16 GESDA_PANEL_TILES rows.
+//   GESDA_MODULE       0 tiles of pretraining, 1 panels, 2 persistent panels, 3 fine-tuning and inference
+//   GESDA_ARITHMETIC   0 strict float32, 1 TF32, 2 half precision
+//   GESDA_PANEL_TILES, GESDA_PANEL_COLUMNS   modules 1 and 2: panels for minibatches of up to 16 GESDA_PANEL_TILES rows
 //
 // A launch does the parts of one phase, dealt out over its blocks by the host (gesda/engine/_cuda_records.py).
 #include "dense.cuh"
-#include "panel.cuh"
-#include "pretrain.cuh"
+#include "persistent.cuh"
 
-GESDA_KERNEL(256, 2) pretrain(const gesda::Epoch* epoch, int first_part, int last_part, int tick_offset) {
-  gesda::pretrain_parts<static_cast<gesda::Arithmetic>(GESDA_ARITHMETIC)>(epoch, first_part, last_part, tick_offset);
-}
-
+constexpr gesda::Arithmetic kArithmetic = static_cast<gesda::Arithmetic>(GESDA_ARITHMETIC);
+#if GESDA_MODULE == 1 || GESDA_MODULE == 2
 typedef gesda::PanelShape<GESDA_PANEL_TILES, GESDA_PANEL_COLUMNS> PanelShape;
+#endif
+
+#if GESDA_MODULE == 0
+GESDA_KERNEL(256, 2) tiles(const gesda::Epoch* epoch, int first_part, int last_part, int tick_offset) {
+  gesda::pretrain_parts<kArithmetic>(epoch, first_part, last_part, tick_offset);
+}
+#elif GESDA_MODULE == 1
 GESDA_KERNEL(256, 1) panels(const gesda::Epoch* epoch, int first_part, int last_part, int tick_offset) {
-  gesda::panel_parts<static_cast<gesda::Arithmetic>(GESDA_ARITHMETIC), PanelShape>(epoch, first_part, last_part,
-                                                                                   tick_offset);
+  gesda::panel_parts<kArithmetic, PanelShape>(epoch, first_part, last_part, tick_offset);
 }
-
-// The next launches' first tick.
-GESDA_KERNEL(256, 2) advance(int* tick, int ticks) {
-  if (gesda::thread_index() == 0) *tick += ticks;
+#elif GESDA_MODULE == 2
+GESDA_KERNEL(256, 1)
+persistent(const gesda::Epoch* epoch, int row_parts, int last_part, int ticks, unsigned* arrivals) {
+  gesda::persistent_ticks<kArithmetic, PanelShape>(epoch, row_parts, last_part, ticks, arrivals);
 }
-
+#else
 GESDA_KERNEL(256, 2) dense(const gesda::Pass* pass, int first_part, int last_part, int step_offset) {
-  gesda::dense_parts<static_cast<gesda::Arithmetic>(GESDA_ARITHMETIC)>(pass, first_part, last_part, step_offset);
+  gesda::dense_parts<kArithmetic>(pass, first_part, last_part, step_offset);
+}
+#endif
+
+// After a launch or a graph of so many ticks: the next one's first tick, and nobody has arrived there.
+GESDA_KERNEL(256, 2) advance(int* tick, int ticks, unsigned* arrivals) {
+  if (gesda::thread_index() != 0) return;
+  *tick += ticks;
+  *arrivals = 0;
 }

@@ -16,7 +16,12 @@
 //          |   |   |   |   |     The next tick's minibatch of the first layer and all layers' noise are made by spare
 //          +---+---+---+---+     blocks: x of tick t + 2 beside the column panels, x~ of tick t + 1 beside the rows'.
 //
-// x therefore has three buffers (d of tick t, x of t + 1, x of t + 2), x~ two.
+// x therefore has three buffers (d of tick t, x of t + 1, x of t + 2), x~ two. A block's shared memory:
+//
+//   errors, values   e and h of the panel's columns, (rows, kPanel)
+//   weights          a chunk of W or V
+//   stage            128 columns of two of the minibatch's matrices; then all warps' sums
+//   resident         the whole panel of W, (n, kPanel), where it stays on chip from tick to tick (persistent.cuh)
 #pragma once
 
 #include "pretrain.cuh"
@@ -29,10 +34,11 @@ constexpr int kChunk = 128, kChunkStride = kChunk + 4, kWarps = kThreads / 32;
 template <int kTiles, int kPanel>
 struct PanelShape {
   static constexpr int kRows = 16 * kTiles, kColumns = kPanel / 8;
-  static constexpr int kStride = kPanel == 8 ? 8 : kPanel + 8;  // of panels in shared memory: no bank twice
+  // Of panels in shared memory: 8 or 24 more than a multiple of 32, so that no two rows of a fragment share a bank.
+  static constexpr int kStride = kPanel / 8 % 2 == 1 ? kPanel : kPanel + 8;
   static constexpr int kWeights = kChunk * kStride > kPanel* kChunkStride ? kChunk * kStride : kPanel * kChunkStride;
-  static constexpr int kStage = 2 * kRows * kChunkStride;    // two matrices' rows of a chunk
-  static constexpr int kSums = kWarps * 2 * kRows * kPanel;  // all warps' sums, in the same place
+  static constexpr int kStage = 2 * kRows * kChunkStride;  // two matrices' rows of a chunk
+  static constexpr int kSums = kWarps * kRows * kPanel;    // all warps' sums, in the same place
   static constexpr int kFloats = 2 * kRows * kStride + kWeights + (kStage > kSums ? kStage : kSums);
 };
 
@@ -67,20 +73,26 @@ GESDA_DEVICE void complete_copies() {
   sync_block();
 }
 
-// sums += staged rows (r, k) times b(k, j), for this warp's 16 of the chunk's 128 k.
-template <Arithmetic kArithmetic, class Shape, class Load>
-GESDA_DEVICE void add_chunk(const float* staged, const Load& b, PanelSums<Shape>& sums) {
+// An operand (k, j) in shared memory.
+struct Staged {
+  const float* values;
+  int depth_stride, column_stride;
+  GESDA_DEVICE float at(int k, int j) const { return values[k * depth_stride + j * column_stride]; }
+};
+
+// sums += rows (r, k) times b (k, j), for this warp's 16 of the chunk's 128 k.
+template <Arithmetic kArithmetic, class Shape>
+GESDA_DEVICE void add_chunk(const float* rows, const Staged& b, PanelSums<Shape>& sums) {
   const int first = thread_index() / 32 * 16;
   GESDA_UNROLL
   for (int k0 = first; k0 < first + 16; k0 += 8) {
     FragmentB<kArithmetic> y[Shape::kColumns];
     GESDA_UNROLL
     for (int c = 0; c < Shape::kColumns; ++c)
-      y[c] = fragment_b<kArithmetic>([&](int k, int j) { return b(k0 + k, 8 * c + j); });
+      y[c] = fragment_b<kArithmetic>([&](int k, int j) { return b.at(k0 + k, 8 * c + j); });
     GESDA_UNROLL
     for (int r = 0; r < Shape::kRows / 16; ++r) {
-      const auto x =
-          fragment_a<kArithmetic>([&](int i, int k) { return staged[(16 * r + i) * kChunkStride + k0 + k]; });
+      const auto x = fragment_a<kArithmetic>([&](int i, int k) { return rows[(16 * r + i) * kChunkStride + k0 + k]; });
       GESDA_UNROLL
       for (int c = 0; c < Shape::kColumns; ++c) multiply(sums.of[r][c], x, y[c]);
     }
@@ -109,50 +121,57 @@ GESDA_DEVICE void add_warps(const PanelSums<Shape>& sums, float* total) {
   sync_block();
 }
 
-// ---- column panels ----
-// A block's panel and its shared memory.
+// ---- panels ----
+// A block's panel, of W's columns or of the layer's visible units, and its shared memory.
 template <class Shape>
-struct ColumnPanel {
+struct Panel {
   const Layer& layer;
   int column0;
-  float *errors, *values, *weights, *stage;
+  float *errors, *values, *weights, *stage, *resident;
 
-  GESDA_DEVICE ColumnPanel(const Layer& of, int panel) : layer(of), column0(panel * 8 * Shape::kColumns) {
-    errors = static_cast<float*>(shared_memory());
+  GESDA_DEVICE Panel(const Layer& of, int number, bool stays)
+      : layer(of), column0(number * 8 * Shape::kColumns), errors(static_cast<float*>(shared_memory())) {
     values = errors + Shape::kRows * Shape::kStride;
     weights = values + Shape::kRows * Shape::kStride;
     stage = weights + Shape::kWeights;
+    resident = stays ? errors + Shape::kFloats : nullptr;
   }
   GESDA_DEVICE bool is_tied() const { return layer.v.values == nullptr; }
-  GESDA_DEVICE void fetch_w(int k0) const {
-    fetch_weights(weights, Shape::kStride, layer.w.values, layer.m_stride, k0, kChunk, layer.n, column0,
-                  8 * Shape::kColumns, layer.m);
+  GESDA_DEVICE float* second_stage() const { return stage + Shape::kRows * kChunkStride; }
+  // The chunk of W's panel at k0: on chip already, or to be fetched.
+  GESDA_DEVICE float* chunk(int k0) const { return resident != nullptr ? resident + k0 * Shape::kStride : weights; }
+  GESDA_DEVICE void fetch_chunk(int k0, float* to) const {
+    fetch_weights(to, Shape::kStride, layer.w.values, layer.m_stride, k0, kChunk, layer.n, column0, 8 * Shape::kColumns,
+                  layer.m);
+  }
+  GESDA_DEVICE void need_chunk(int k0) const {
+    if (resident == nullptr) fetch_chunk(k0, weights);
   }
 };
 
+// ---- column panels ----
 // e and h of the panel's columns to shared memory, zero beyond the minibatch; b is updated.
 template <Arithmetic kArithmetic, class Shape>
-GESDA_DEVICE void find_errors(const ColumnPanel<Shape>& p, const UpdateRule& rule, const float* d, int rows) {
+GESDA_DEVICE void find_errors(const Panel<Shape>& p, const UpdateRule& rule, const float* d, int rows) {
   constexpr int kPanel = 8 * Shape::kColumns;
   const Layer& layer = p.layer;
   PanelSums<Shape> sums{};
   for (int k0 = 0; k0 < layer.n; k0 += kChunk) {
     sync_block();
     fetch_rows<Shape>(p.stage, d, layer.n_stride, k0, layer.n, rows);
-    if (p.is_tied()) {
-      p.fetch_w(k0);
-      complete_copies();
-      add_chunk<kArithmetic>(p.stage, [&](int k, int j) { return p.weights[k * Shape::kStride + j]; }, sums);
-    } else {
+    if (p.is_tied())
+      p.need_chunk(k0);
+    else
       fetch_weights(p.weights, kChunkStride, layer.v.values, layer.n_stride, p.column0, kPanel, layer.m, k0, kChunk,
                     layer.n);
-      complete_copies();
-      add_chunk<kArithmetic>(p.stage, [&](int k, int j) { return p.weights[j * kChunkStride + k]; }, sums);
-    }
+    complete_copies();
+    add_chunk<kArithmetic>(
+        p.stage, p.is_tied() ? Staged{p.chunk(k0), Shape::kStride, 1} : Staged{p.weights, 1, kChunkStride}, sums);
   }
   add_warps(sums, p.stage);
-  if (thread_index() < kPanel && p.column0 + thread_index() < layer.m && layer.slope != nullptr)
-    find_statistics(layer, rows, p.column0 + thread_index());
+  const int own = p.column0 + thread_index();  // a column for each of the first threads
+  const bool has_column = thread_index() < kPanel && own < layer.m;
+  if (has_column && layer.slope != nullptr) find_statistics(layer, rows, own);
   sync_block();
   for (int item = thread_index(); item < Shape::kRows * kPanel; item += kThreads) {
     const int row = item / kPanel, j = item % kPanel, column = p.column0 + j;
@@ -162,11 +181,10 @@ GESDA_DEVICE void find_errors(const ColumnPanel<Shape>& p, const UpdateRule& rul
     p.errors[row * Shape::kStride + j] = real ? error_of(layer, p.stage[item], h, column) : 0.0f;
   }
   sync_block();
-  if (thread_index() < kPanel && p.column0 + thread_index() < layer.m) {
-    float sum = 0.0f;
-    for (int row = 0; row < rows; ++row) sum += p.errors[row * Shape::kStride + thread_index()];
-    update_element(rule, layer.b, p.column0 + thread_index(), sum * (1.0f / static_cast<float>(rows)));
-  }
+  if (!has_column) return;
+  float sum = 0.0f;
+  for (int row = 0; row < rows; ++row) sum += p.errors[row * Shape::kStride + thread_index()];
+  update_element(rule, layer.b, own, sum * (1.0f / static_cast<float>(rows)));
 }
 
 // sums(i, j) += staged(r, i) times panel(r, j), summed over the minibatch: this warp's 16 rows of the chunk.
@@ -182,36 +200,36 @@ GESDA_DEVICE void add_gradient(const float* staged, const float* panel, float (&
   }
 }
 
-// Updates W's chunk at k0, in shared memory too, and V's. Staged: x~ and, after it, d.
+// Updates W's chunk at k0, on chip and in device memory, and V's. Staged: x~ and, after it, d.
 template <Arithmetic kArithmetic, class Shape>
-GESDA_DEVICE void update_chunk(const ColumnPanel<Shape>& p, const UpdateRule& rule, int k0, int rows) {
+GESDA_DEVICE void update_chunk(const Panel<Shape>& p, const UpdateRule& rule, int k0, int rows) {
   const Layer& layer = p.layer;
-  const float* const d = p.stage + Shape::kRows * kChunkStride;
   const float inverse_rows = 1.0f / static_cast<float>(rows);
   const int lane = thread_index() % 32, first = thread_index() / 32 * 16 + lane / 4;
   float w_sums[Shape::kColumns][4] = {}, v_sums[Shape::kColumns][4] = {};
   add_gradient<kArithmetic, Shape>(p.stage, p.errors, w_sums);
   if (p.is_tied())
-    add_gradient<kArithmetic, Shape>(d, p.values, w_sums);
+    add_gradient<kArithmetic, Shape>(p.second_stage(), p.values, w_sums);
   else
-    add_gradient<kArithmetic, Shape>(d, p.values, v_sums);
+    add_gradient<kArithmetic, Shape>(p.second_stage(), p.values, v_sums);
+  float* const on_chip = p.chunk(k0);
   GESDA_UNROLL
   for (int i = 0; i < 4 * Shape::kColumns; ++i) {
     const int row = first + i % 4 / 2 * 8, j = i / 4 * 8 + 2 * (lane % 4) + i % 2, column = p.column0 + j;
     if (k0 + row >= layer.n || column >= layer.m) continue;
-    const long long at = offset(k0 + row, layer.m_stride, column);
+    float& w = on_chip[row * Shape::kStride + j];
     const float shrink = layer.contractive != 0.0f ? layer.l2 + layer.decay[column] : layer.l2;
-    update_element(rule, layer.w, at, mad(shrink, layer.w.values[at], w_sums[i / 4][i % 4] * inverse_rows));
-    p.weights[row * Shape::kStride + j] = layer.w.values[at];
+    w = update_value(rule, layer.w, offset(k0 + row, layer.m_stride, column), w,
+                     mad(shrink, w, w_sums[i / 4][i % 4] * inverse_rows));
     if (p.is_tied()) continue;
-    const long long at_v = offset(column, layer.n_stride, k0 + row);
-    update_element(rule, layer.v, at_v, mad(layer.l2, layer.v.values[at_v], v_sums[i / 4][i % 4] * inverse_rows));
+    const long long at = offset(column, layer.n_stride, k0 + row);
+    update_element(rule, layer.v, at, mad(layer.l2, layer.v.values[at], v_sums[i / 4][i % 4] * inverse_rows));
   }
 }
 
 // Writes s(sum + b) of the panel's columns.
 template <class Shape>
-GESDA_DEVICE void write_encoding(const ColumnPanel<Shape>& p, const float* sums, int rows, float* out, float* copy) {
+GESDA_DEVICE void write_encoding(const Panel<Shape>& p, const float* sums, int rows, float* out, float* copy) {
   constexpr int kPanel = 8 * Shape::kColumns;
   const Layer& layer = p.layer;
   for (int item = thread_index(); item < rows * kPanel; item += kThreads) {
@@ -225,9 +243,9 @@ GESDA_DEVICE void write_encoding(const ColumnPanel<Shape>& p, const float* sums,
 
 // The end of a layer's step in tick `tick` and the start of its next one.
 template <Arithmetic kArithmetic, class Shape>
-GESDA_DEVICE void column_panel(const Epoch& epoch, int index, int panel, int tick) {
+GESDA_DEVICE void column_panel(const Epoch& epoch, int index, int number, int tick, bool stays) {
   const Layer& layer = epoch.layers[index];
-  const ColumnPanel<Shape> p(layer, panel);
+  const Panel<Shape> p(layer, number, stays);
   const Step now = step_of(epoch, index, tick), next = step_of(epoch, index, tick + 1);
   const bool trains = layer.h != nullptr, clean = layer.handoff == kCleanHandoff && next.rows > 0;
   const bool ends = trains && now.rows > 0, starts = trains && next.rows > 0;
@@ -240,23 +258,23 @@ GESDA_DEVICE void column_panel(const Epoch& epoch, int index, int panel, int tic
     find_errors<kArithmetic>(p, rule, d, now.rows);
   }
   PanelSums<Shape> noisy_sums{}, clean_sums{};
-  float* const second = p.stage + Shape::kRows * kChunkStride;
   for (int k0 = 0; k0 < layer.n; k0 += kChunk) {
     sync_block();
-    p.fetch_w(k0);
+    p.need_chunk(k0);
     if (ends) {
       fetch_rows<Shape>(p.stage, layer.noisy[tick & 1], layer.n_stride, k0, layer.n, now.rows);
-      fetch_rows<Shape>(second, d, layer.n_stride, k0, layer.n, now.rows);
+      fetch_rows<Shape>(p.second_stage(), d, layer.n_stride, k0, layer.n, now.rows);
       complete_copies();
       update_chunk<kArithmetic>(p, rule, k0, now.rows);
       sync_block();
     }
     if (starts) fetch_rows<Shape>(p.stage, layer.noisy[(tick + 1) & 1], layer.n_stride, k0, layer.n, next.rows);
-    if (clean) fetch_rows<Shape>(second, clean_input(epoch, layer, tick + 1), layer.n_stride, k0, layer.n, next.rows);
+    if (clean)
+      fetch_rows<Shape>(p.second_stage(), clean_input(epoch, layer, tick + 1), layer.n_stride, k0, layer.n, next.rows);
     complete_copies();
-    const auto weight = [&](int k, int j) { return p.weights[k * Shape::kStride + j]; };
-    if (starts) add_chunk<kArithmetic>(p.stage, weight, noisy_sums);
-    if (clean) add_chunk<kArithmetic>(second, weight, clean_sums);
+    const Staged w{p.chunk(k0), Shape::kStride, 1};
+    if (starts) add_chunk<kArithmetic>(p.stage, w, noisy_sums);
+    if (clean) add_chunk<kArithmetic>(p.second_stage(), w, clean_sums);
   }
   if (starts) {
     add_warps(noisy_sums, p.stage);
@@ -270,28 +288,26 @@ GESDA_DEVICE void column_panel(const Epoch& epoch, int index, int panel, int tic
 
 // ---- row panels ----
 template <Arithmetic kArithmetic, class Shape>
-GESDA_DEVICE void row_panel(const Epoch& epoch, int index, int panel, int tick) {
+GESDA_DEVICE void row_panel(const Epoch& epoch, int index, int number, int tick) {
   constexpr int kPanel = 8 * Shape::kColumns;
   const Layer& layer = epoch.layers[index];
   const Step step = step_of(epoch, index, tick);
   if (step.rows == 0) return;
-  const ColumnPanel<Shape> p(layer, panel);  // its shared memory; column0 counts visible units here
+  const Panel<Shape> p(layer, number, false);
   const int unit0 = p.column0;
   PanelSums<Shape> sums{};
   for (int k0 = 0; k0 < layer.m; k0 += kChunk) {
     sync_block();
     fetch_rows<Shape>(p.stage, layer.h, layer.m_stride, k0, layer.m, step.rows);
-    if (p.is_tied()) {
+    if (p.is_tied())
       fetch_weights(p.weights, kChunkStride, layer.w.values, layer.m_stride, unit0, kPanel, layer.n, k0, kChunk,
                     layer.m);
-      complete_copies();
-      add_chunk<kArithmetic>(p.stage, [&](int k, int i) { return p.weights[i * kChunkStride + k]; }, sums);
-    } else {
+    else
       fetch_weights(p.weights, Shape::kStride, layer.v.values, layer.n_stride, k0, kChunk, layer.m, unit0, kPanel,
                     layer.n);
-      complete_copies();
-      add_chunk<kArithmetic>(p.stage, [&](int k, int i) { return p.weights[k * Shape::kStride + i]; }, sums);
-    }
+    complete_copies();
+    add_chunk<kArithmetic>(
+        p.stage, p.is_tied() ? Staged{p.weights, 1, kChunkStride} : Staged{p.weights, Shape::kStride, 1}, sums);
   }
   add_warps(sums, p.stage);
   float* const x = clean_input(epoch, layer, tick);
@@ -310,20 +326,27 @@ GESDA_DEVICE void row_panel(const Epoch& epoch, int index, int panel, int tick) 
     update_element(rule, layer.c, unit0 + thread_index(), sum * (1.0f / static_cast<float>(step.rows)));
   }
   const double total = sum_of_block(loss);
-  if (thread_index() == 0) layer.losses[panel] += total;
+  if (thread_index() == 0) layer.losses[number] += total;
+}
+
+// ---- a block's part ----
+// Block number `block` of a phase; `stays`: its panel of W is resident.
+template <Arithmetic kArithmetic, class Shape>
+GESDA_DEVICE void panel_work(const Epoch& epoch, const Part& part, int block, int tick, bool stays) {
+  const int number = block - part.first_block;
+  switch (static_cast<Work>(part.work)) {
+    case kColumnPanel: return column_panel<kArithmetic, Shape>(epoch, part.layer, number, tick, stays);
+    case kRowPanel: return row_panel<kArithmetic, Shape>(epoch, part.layer, number, tick);
+    case kGatherAhead: return prepare(epoch, {kGather, part.layer, part.first_block, part.blocks}, number, tick + 1);
+    default: return prepare(epoch, part, number, tick);
+  }
 }
 
 // Parts `first_part` to `last_part` of tick `*epoch->tick + tick_offset`.
 template <Arithmetic kArithmetic, class Shape>
 GESDA_DEVICE void panel_parts(const Epoch* epoch, int first_part, int last_part, int tick_offset) {
-  const Part part = part_of_block(epoch->parts, first_part, last_part);
-  const int tick = *epoch->tick + tick_offset, panel = block_index() - part.first_block;
-  switch (static_cast<Work>(part.work)) {
-    case kColumnPanel: return column_panel<kArithmetic, Shape>(*epoch, part.layer, panel, tick);
-    case kRowPanel: return row_panel<kArithmetic, Shape>(*epoch, part.layer, panel, tick);
-    case kGatherAhead: return prepare(*epoch, {kGather, part.layer, part.first_block, part.blocks}, tick + 1);
-    default: return prepare(*epoch, part, tick);
-  }
+  const Part part = part_of(epoch->parts, first_part, last_part, block_index());
+  panel_work<kArithmetic, Shape>(*epoch, part, block_index(), *epoch->tick + tick_offset, false);
 }
 
 }  // namespace gesda

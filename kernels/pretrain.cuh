@@ -33,24 +33,7 @@ GESDA_DEVICE float* clean_input(const Epoch& epoch, const Layer& layer, int tick
   return layer.x[(tick + 6) % epoch.n_inputs];
 }
 
-// ---- encode ----
-// out = s(in W + b), and a copy of it.
-template <Arithmetic kArithmetic>
-GESDA_DEVICE void encode_tile(const Layer& layer, const float* in, int rows, int block, float* out, float* copy) {
-  const Tile tile = tile_of(block, layer.m);
-  if (tile.row0 >= rows) return;
-  TileSums sums{};
-  add_product<kArithmetic, true, false>({in, layer.n_stride, rows}, {layer.w.values, layer.m_stride, layer.m},
-                                        tile.row0, tile.column0, layer.n, sums);
-  for_each_sum(sums, tile.row0, tile.column0, [&](int row, int column, float sum) {
-    if (row >= rows || column >= round_up(layer.m, 4)) return;
-    const float value = column < layer.m ? activate(layer.activation, sum + layer.b.values[column]) : 0.0f;
-    out[offset(row, layer.m_stride, column)] = value;
-    if (copy != nullptr) copy[offset(row, layer.m_stride, column)] = value;
-  });
-}
-
-// ---- decode ----
+// ---- elements ----
 // The value of an element's loss, and d = dLoss/da at the decoder's logit a.
 GESDA_DEVICE float reconstruction_loss(const Layer& layer, float a, float x, float& d) {
   float value, factor;
@@ -76,28 +59,6 @@ GESDA_DEVICE float decode_element(const Layer& layer, float sum, int row, int co
   return value;
 }
 
-template <Arithmetic kArithmetic>
-GESDA_DEVICE void decode_tile(const Layer& layer, int rows, int block, float* x, const unsigned char* corrupted) {
-  const Tile tile = tile_of(block, layer.n);
-  if (tile.row0 >= rows) return;
-  TileSums sums{};
-  const Operand h{layer.h, layer.m_stride, rows};
-  if (layer.v.values == nullptr)
-    add_product<kArithmetic, true, true>(h, {layer.w.values, layer.m_stride, layer.n}, tile.row0, tile.column0, layer.m,
-                                         sums);
-  else
-    add_product<kArithmetic, true, false>(h, {layer.v.values, layer.n_stride, layer.n}, tile.row0, tile.column0,
-                                          layer.m, sums);
-  float loss = 0.0f;
-  for_each_sum(sums, tile.row0, tile.column0, [&](int row, int column, float sum) {
-    if (row >= rows || column >= layer.n) return;
-    float d;
-    loss += decode_element(layer, sum, row, column, x, corrupted, d);
-  });
-  const double total = sum_of_block(loss);
-  if (thread_index() == 0) layer.losses[block] += total;
-}
-
 // What the penalties need of a hidden unit.
 GESDA_DEVICE void find_statistics(const Layer& layer, int rows, int column) {
   float mean = 0.0f, slopes = 0.0f, squares = 0.0f;
@@ -117,7 +78,6 @@ GESDA_DEVICE void find_statistics(const Layer& layer, int rows, int column) {
   layer.decay[column] = 2.0f * layer.contractive * slopes * inverse;
 }
 
-// ---- backprop ----
 // e = (sum + penalties) * s'(h)
 GESDA_DEVICE float error_of(const Layer& layer, float sum, float h, int column) {
   if (layer.sparsity != 0.0f) sum += layer.slope[column];
@@ -125,26 +85,6 @@ GESDA_DEVICE float error_of(const Layer& layer, float sum, float h, int column) 
   return sum * derivative(layer.activation, h);
 }
 
-template <Arithmetic kArithmetic>
-GESDA_DEVICE void backprop_tile(const Layer& layer, int rows, int block, const float* d) {
-  const Tile tile = tile_of(block, layer.m);
-  if (tile.row0 >= rows) return;
-  TileSums sums{};
-  const Operand delta{d, layer.n_stride, rows};
-  if (layer.v.values == nullptr)
-    add_product<kArithmetic, true, false>(delta, {layer.w.values, layer.m_stride, layer.m}, tile.row0, tile.column0,
-                                          layer.n, sums);
-  else
-    add_product<kArithmetic, true, true>(delta, {layer.v.values, layer.n_stride, layer.m}, tile.row0, tile.column0,
-                                         layer.n, sums);
-  for_each_sum(sums, tile.row0, tile.column0, [&](int row, int column, float sum) {
-    if (row >= rows || column >= round_up(layer.m, 4)) return;
-    const long long at = offset(row, layer.m_stride, column);
-    layer.e[at] = column < layer.m ? error_of(layer, sum, layer.h[at], column) : 0.0f;
-  });
-}
-
-// ---- update ----
 // The rule of a layer's step.
 GESDA_DEVICE UpdateRule rule_of(const Epoch& epoch, const Layer& layer, int step) {
   UpdateRule rule = epoch.rule;
@@ -152,79 +92,115 @@ GESDA_DEVICE UpdateRule rule_of(const Epoch& epoch, const Layer& layer, int step
   if (rule.kind == kAdam) rule.inverse_variance = layer.inverse_variances[step];
   return rule;
 }
+
+// ---- tiles ----
+// A tile of a product of the minibatch with the layer's weights, and what follows from it.
 template <Arithmetic kArithmetic>
-GESDA_DEVICE void update_w_tile(const Layer& layer, const UpdateRule& rule, int rows, int block, const float* noisy,
-                                const float* d) {
-  const Tile tile = tile_of(block, layer.m);
-  TileSums sums{};
-  add_product<kArithmetic, false, false>({noisy, layer.n_stride, layer.n}, {layer.e, layer.m_stride, layer.m},
-                                         tile.row0, tile.column0, rows, sums);
-  if (layer.v.values == nullptr)
-    add_product<kArithmetic, false, false>({d, layer.n_stride, layer.n}, {layer.h, layer.m_stride, layer.m}, tile.row0,
-                                           tile.column0, rows, sums);
-  update_tile(sums, tile, rule, layer.w, layer.n, layer.m, layer.m_stride, 1.0f / static_cast<float>(rows), layer.l2,
-              layer.contractive != 0.0f ? layer.decay : nullptr);
+GESDA_DEVICE void minibatch_tile(const Epoch& epoch, const Part& part, int tick, int rows, int block) {
+  const Layer& layer = epoch.layers[part.layer];
+  const bool decodes = part.work == kDecode, encodes = part.work == kEncodeNoisy || part.work == kEncodeClean;
+  const int columns = decodes ? layer.n : layer.m, stride = decodes ? layer.n_stride : layer.m_stride;
+  const Tile tile = tile_of(block, columns);
+  if (tile.row0 >= rows) return;
+  float* const x = clean_input(epoch, layer, tick);  // d once it is decoded
+  const float* const in = decodes ? layer.h : part.work == kEncodeNoisy ? layer.noisy[tick & 1] : x;
+  const bool by_v = !encodes && layer.v.values != nullptr;  // V is (m, n), W is (n, m)
+  const TileSums sums = product_with_weights<kArithmetic>(
+      tile, {in, decodes ? layer.m_stride : layer.n_stride, rows},
+      {by_v ? layer.v.values : layer.w.values, by_v ? layer.n_stride : layer.m_stride, columns}, decodes != by_v,
+      decodes ? layer.m : layer.n);
+  float loss = 0.0f;
+  if (encodes) {
+    float* const above =
+        layer.handoff == kNobody ? nullptr : clean_input(epoch, epoch.layers[part.layer + 1], tick + 1);
+    float* const out = part.work == kEncodeNoisy ? layer.h : above;
+    float* const copy = part.work == kEncodeNoisy && layer.handoff == kNoisyHandoff ? above : nullptr;
+    for_each_sum(sums, tile.row0, tile.column0, [&](int row, int column, float sum) {
+      if (row >= rows || column >= round_up(columns, 4)) return;
+      const float value = column < columns ? activate(layer.activation, sum + layer.b.values[column]) : 0.0f;
+      out[offset(row, stride, column)] = value;
+      if (copy != nullptr) copy[offset(row, stride, column)] = value;
+    });
+  } else if (decodes) {
+    for_each_sum(sums, tile.row0, tile.column0, [&](int row, int column, float sum) {
+      float d;
+      if (row < rows && column < columns)
+        loss += decode_element(layer, sum, row, column, x, layer.corrupted[tick & 1], d);
+    });
+    const double total = sum_of_block(loss);
+    if (thread_index() == 0) layer.losses[block] += total;
+  } else {
+    for_each_sum(sums, tile.row0, tile.column0, [&](int row, int column, float sum) {
+      if (row >= rows || column >= round_up(columns, 4)) return;
+      const long long at = offset(row, stride, column);
+      layer.e[at] = column < columns ? error_of(layer, sum, layer.h[at], column) : 0.0f;
+    });
+  }
 }
+
+// A tile of a weight matrix: W gets x~.T e and, tied, d.T h in the same sums; V gets h.T d.
 template <Arithmetic kArithmetic>
-GESDA_DEVICE void update_v_tile(const Layer& layer, const UpdateRule& rule, int rows, int block, const float* d) {
-  const Tile tile = tile_of(block, layer.n);
+GESDA_DEVICE void weights_tile(const Layer& layer, bool of_v, const UpdateRule& rule, int rows, int block,
+                               const float* noisy, const float* d) {
+  const Tile tile = tile_of(block, of_v ? layer.n : layer.m);
   TileSums sums{};
-  add_product<kArithmetic, false, false>({layer.h, layer.m_stride, layer.m}, {d, layer.n_stride, layer.n}, tile.row0,
-                                         tile.column0, rows, sums);
-  update_tile(sums, tile, rule, layer.v, layer.m, layer.n, layer.n_stride, 1.0f / static_cast<float>(rows), layer.l2,
-              nullptr);
+  GESDA_KEEP_LOOP
+  for (int product = 0; product < (layer.v.values == nullptr ? 2 : 1); ++product) {
+    const bool first = product == 0;  // pointers are chosen, not operands: these would go through memory
+    const Operand wide{first && !of_v ? noisy : d, layer.n_stride, layer.n};
+    const Operand narrow{first && !of_v ? layer.e : layer.h, layer.m_stride, layer.m};
+    const Operand a{of_v ? narrow.values : wide.values, of_v ? narrow.stride : wide.stride,
+                    of_v ? narrow.extent : wide.extent};
+    const Operand b{of_v ? wide.values : narrow.values, of_v ? wide.stride : narrow.stride,
+                    of_v ? wide.extent : narrow.extent};
+    add_product<kArithmetic, false, false>(a, b, tile.row0, tile.column0, rows, sums);
+  }
+  update_tile(sums, tile, rule, of_v ? layer.v : layer.w, of_v ? layer.m : layer.n, of_v ? layer.n : layer.m,
+              of_v ? layer.n_stride : layer.m_stride, 1.0f / static_cast<float>(rows), layer.l2,
+              !of_v && layer.contractive != 0.0f ? layer.decay : nullptr);
 }
+
 // ---- a block's part ----
 // Work for the next tick: kGather, kCorrupt.
-GESDA_DEVICE void prepare(const Epoch& epoch, const Part& part, int tick) {
+GESDA_DEVICE void prepare(const Epoch& epoch, const Part& part, int block, int tick) {
   const Layer& layer = epoch.layers[part.layer];
-  const int block = block_index() - part.first_block, next = (tick + 1) & 1;
+  const int next = (tick + 1) & 1;
   const Step step = step_of(epoch, part.layer, tick + 1);
   float* const x = clean_input(epoch, layer, tick + 1);
   if (part.work == kGather)
-    gather_rows(epoch.source, step.ids, 0, step.rows, layer.n, layer.n_stride, block, part.blocks, x);
+    gather_rows(epoch.source, step.ids, offset(step.number, epoch.batch, 0), step.rows, layer.n, layer.n_stride, block,
+                part.blocks, x);
   else
     corrupt_rows(epoch.noise, layer, step.ids, step.rows, block, part.blocks, x, layer.noisy[next],
                  layer.corrupted[next]);
 }
 
+// Block number `block` of a part.
 template <Arithmetic kArithmetic>
-GESDA_DEVICE void work_on(const Epoch& epoch, const Part& part, int tick) {
-  if (part.work == kGather || part.work == kCorrupt) return prepare(epoch, part, tick);
+GESDA_DEVICE void work_on(const Epoch& epoch, const Part& part, int block, int tick) {
+  if (part.work == kGather || part.work == kCorrupt) return prepare(epoch, part, block, tick);
   const Layer& layer = epoch.layers[part.layer];
-  const int block = block_index() - part.first_block, parity = tick & 1;
   const Step step = step_of(epoch, part.layer, tick);
   if (step.rows == 0) return;
-  const int rows = step.rows;
-  float* const x = clean_input(epoch, layer, tick);
-  float* const above = layer.handoff != kNobody ? clean_input(epoch, epoch.layers[part.layer + 1], tick + 1) : nullptr;
-  switch (static_cast<Work>(part.work)) {
-    case kEncodeNoisy:
-      return encode_tile<kArithmetic>(layer, layer.noisy[parity], rows, block, layer.h,
-                                      layer.handoff == kNoisyHandoff ? above : nullptr);
-    case kEncodeClean: return encode_tile<kArithmetic>(layer, x, rows, block, above, nullptr);
-    case kDecode: return decode_tile<kArithmetic>(layer, rows, block, x, layer.corrupted[parity]);
-    case kStatistics: {
-      const int column = block * kThreads + thread_index();
-      return column < layer.m ? find_statistics(layer, rows, column) : void();
-    }
-    case kBackprop: return backprop_tile<kArithmetic>(layer, rows, block, x);
-    default: break;
+  if (part.work == kStatistics) {
+    const int column = block * kThreads + thread_index();
+    return column < layer.m ? find_statistics(layer, step.rows, column) : void();
   }
+  if (part.work < kUpdateW) return minibatch_tile<kArithmetic>(epoch, part, tick, step.rows, block);
+  const float* const d = clean_input(epoch, layer, tick);
   const UpdateRule rule = rule_of(epoch, layer, step.number);
-  switch (static_cast<Work>(part.work)) {
-    case kUpdateW: return update_w_tile<kArithmetic>(layer, rule, rows, block, layer.noisy[parity], x);
-    case kUpdateV: return update_v_tile<kArithmetic>(layer, rule, rows, block, x);
-    case kUpdateB: return update_bias(layer.b, rule, layer.e, rows, layer.m, layer.m_stride, block);
-    case kUpdateC: return update_bias(layer.c, rule, x, rows, layer.n, layer.n_stride, block);
-    default: break;
-  }
+  if (part.work == kUpdateW || part.work == kUpdateV)
+    return weights_tile<kArithmetic>(layer, part.work == kUpdateV, rule, step.rows, block, layer.noisy[tick & 1], d);
+  const bool hidden = part.work == kUpdateB;
+  update_bias(hidden ? layer.b : layer.c, rule, hidden ? layer.e : d, step.rows, hidden ? layer.m : layer.n,
+              hidden ? layer.m_stride : layer.n_stride, block);
 }
 
 // Parts `first_part` to `last_part` of tick `*epoch->tick + tick_offset`.
 template <Arithmetic kArithmetic>
 GESDA_DEVICE void pretrain_parts(const Epoch* epoch, int first_part, int last_part, int tick_offset) {
-  work_on<kArithmetic>(*epoch, part_of_block(epoch->parts, first_part, last_part), *epoch->tick + tick_offset);
+  const Part part = part_of(epoch->parts, first_part, last_part, block_index());
+  work_on<kArithmetic>(*epoch, part, block_index() - part.first_block, *epoch->tick + tick_offset);
 }
 
 }  // namespace gesda

@@ -63,17 +63,19 @@ GESDA_DEVICE float element(const float* slice, int i, int k) {
 // sums += the products of a slice: rows and columns of this warp start at row0 and column0.
 template <Arithmetic kArithmetic, bool kDeepA, bool kDeepB>
 GESDA_DEVICE void add_slice(const float* a, const float* b, int row0, int column0, TileSums& sums) {
-  GESDA_UNROLL
+  GESDA_UNROLL_BY(kArithmetic == kStrict ? 1 : 2)  // by registers
   for (int k0 = 0; k0 < kSlice; k0 += 8) {
-    FragmentA<kArithmetic> x[2];
     FragmentB<kArithmetic> y[2];
     GESDA_UNROLL
-    for (int i = 0; i < 2; ++i) {
-      x[i] = fragment_a<kArithmetic>([&](int r, int k) { return element<kDeepA>(a, row0 + 16 * i + r, k0 + k); });
-      y[i] = fragment_b<kArithmetic>([&](int k, int c) { return element<kDeepB>(b, column0 + 8 * i + c, k0 + k); });
-    }
+    for (int j = 0; j < 2; ++j)
+      y[j] = fragment_b<kArithmetic>([&](int k, int c) { return element<kDeepB>(b, column0 + 8 * j + c, k0 + k); });
     GESDA_UNROLL
-    for (int i = 0; i < 4; ++i) multiply(sums.of[i / 2][i % 2], x[i / 2], y[i % 2]);
+    for (int i = 0; i < 2; ++i) {
+      const auto x =
+          fragment_a<kArithmetic>([&](int r, int k) { return element<kDeepA>(a, row0 + 16 * i + r, k0 + k); });
+      GESDA_UNROLL
+      for (int j = 0; j < 2; ++j) multiply(sums.of[i][j], x, y[j]);
+    }
   }
 }
 
@@ -104,16 +106,25 @@ GESDA_DEVICE void add_product(const Operand& a, const Operand& b, int row0, int 
   wait_for_copies<0>();
 }
 
-// Calls visit(row, column, sum) for the thread's sums, with rows and columns of C.
+// Calls visit(row, column, sum) for every element of the block's tile, with rows and columns of C. The sums go through
+// shared memory, so that neighbouring threads get neighbouring columns and the code behind a sum is there once.
 template <class Visit>
 GESDA_DEVICE void for_each_sum(const TileSums& sums, int row0, int column0, const Visit& visit) {
+  float* const tile = static_cast<float*>(shared_memory());
   const int warp = thread_index() / 32, lane = thread_index() % 32, g = lane / 4, t = lane % 4;
-  const int warp_row = row0 + warp % (kTileRows / kWarpRows) * kWarpRows;
-  const int warp_column = column0 + warp / (kTileRows / kWarpRows) * kWarpColumns;
+  const int warp_row = warp % (kTileRows / kWarpRows) * kWarpRows;
+  const int warp_column = warp / (kTileRows / kWarpRows) * kWarpColumns;
+  sync_block();  // nobody reads the product's slices any more
   GESDA_UNROLL
   for (int i = 0; i < 16; ++i) {
     const int r = i / 8, c = i / 4 % 2, j = i % 4;
-    visit(warp_row + 16 * r + g + j / 2 * 8, warp_column + 8 * c + 2 * t + j % 2, sums.of[r][c][j]);
+    tile[(warp_row + 16 * r + g + j / 2 * 8) * kFlatStride + warp_column + 8 * c + 2 * t + j % 2] = sums.of[r][c][j];
+  }
+  sync_block();
+  GESDA_KEEP_LOOP
+  for (int item = thread_index(); item < kTileRows * kTileColumns; item += kThreads) {
+    const int row = item / kTileColumns, column = item % kTileColumns;
+    visit(row0 + row, column0 + column, tile[row * kFlatStride + column]);
   }
 }
 

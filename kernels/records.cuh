@@ -7,12 +7,18 @@
 
 namespace gesda {
 
-// The user's data: row-major with rows of `stride` floats, or the values of CSR rows.
+// How the data's values are stored.
+enum Storage : int { kFloat32 = 0, kFloat16 = 1, kUint8 = 2 };
+
+// Rows of samples: row-major with rows of `stride` values, or the float32 values of CSR rows.
 struct Source {
-  const float* values;
+  const void* values;
   const long long* row_starts;  // CSR only, else null
   const int* columns;           // CSR only
   long long stride;
+  long long ring;  // 0: all samples are there; else the last so many visits, visit v at row v % ring
+  Storage storage;
+  int padding;
 };
 
 // The key and the epoch's part of the counter of all draws.
@@ -100,6 +106,7 @@ struct Dense {
   float* out;
   float* e;                // of its logits; the head's stands in `out`
   unsigned char* dropped;  // by dropout of `out`; null: none
+  long long out_step;      // values from a minibatch's rows in `out` to the next one's; 0: the same place
   int inputs, outputs, in_stride, out_stride, w_stride;
   int transposed;  // whether the matrix in `w` is (outputs, inputs)
   Activation activation;

@@ -11,20 +11,31 @@ constexpr int kThreads = 256;
 GESDA_DEVICE int round_up(int n, int to) { return (n + to - 1) / to * to; }
 GESDA_DEVICE long long offset(int row, int stride, int column) { return static_cast<long long>(row) * stride + column; }
 
-// Rows of the data, `columns` wide, zero from there to a multiple of 4. `ids` null: rows first, first + 1 and so on.
+// ---- the data ----
+// Value number `at` of dense data.
+GESDA_DEVICE float value_of(const Source& source, long long at) {
+  switch (source.storage) {
+    case kFloat16: return from_f16(static_cast<const unsigned short*>(source.values)[at]);
+    case kUint8: return static_cast<float>(static_cast<const unsigned char*>(source.values)[at]);
+    default: return static_cast<const float*>(source.values)[at];
+  }
+}
+
+// A minibatch's rows of the data, `columns` wide, zero from there to a multiple of 4. Its first row is visit number
+// `first` of the epoch; `ids` are its samples, null: all samples in their order.
 GESDA_DEVICE void gather_rows(const Source& source, const u32* ids, long long first, int rows, int columns, int stride,
                               int block, int blocks, float* out) {
   for (int row = block; row < rows; row += blocks) {
-    const long long sample = ids != nullptr ? static_cast<long long>(ids[row]) : first + row;
+    const long long visit = first + row;
+    const long long at = source.ring > 0 ? visit % source.ring : ids != nullptr ? ids[row] : visit;
     float* const to = out + offset(row, stride, 0);
     const bool sparse = source.row_starts != nullptr;
-    const float* const from = source.values + (sparse ? 0 : sample * source.stride);
     for (int column = thread_index(); column < round_up(columns, 4); column += kThreads)
-      to[column] = sparse || column >= columns ? 0.0f : from[column];
+      to[column] = sparse || column >= columns ? 0.0f : value_of(source, at * source.stride + column);
     if (!sparse) continue;
     sync_block();
-    for (long long i = source.row_starts[sample] + thread_index(); i < source.row_starts[sample + 1]; i += kThreads)
-      to[source.columns[i]] = from[i];
+    for (long long i = source.row_starts[at] + thread_index(); i < source.row_starts[at + 1]; i += kThreads)
+      to[source.columns[i]] = value_of(source, i);
   }
 }
 

@@ -15,10 +15,22 @@ GESDA_DEVICE Tile tile_of(int block, int columns) {
   return {block / across * kTileRows, block % across * kTileColumns};
 }
 
-// The part of a launch that this block belongs to.
-GESDA_DEVICE Part part_of_block(const Part* parts, int first_part, int last_part) {
+// The product of a minibatch (rows, depth) and a weight matrix (depth, columns) or, transposed, (columns, depth).
+template <Arithmetic kArithmetic>
+GESDA_DEVICE TileSums product_with_weights(const Tile& tile, const Operand& rows, const Operand& weights,
+                                           bool transposed, int depth) {
+  TileSums sums{};
+  if (transposed)
+    add_product<kArithmetic, true, true>(rows, weights, tile.row0, tile.column0, depth, sums);
+  else
+    add_product<kArithmetic, true, false>(rows, weights, tile.row0, tile.column0, depth, sums);
+  return sums;
+}
+
+// The part of a phase that its block number `block` belongs to.
+GESDA_DEVICE Part part_of(const Part* parts, int first_part, int last_part, int block) {
   int i = first_part;
-  while (i < last_part && block_index() >= parts[i + 1].first_block) ++i;
+  while (i < last_part && block >= parts[i + 1].first_block) ++i;
   return parts[i];
 }
 
@@ -35,11 +47,18 @@ GESDA_DEVICE double sum_of_block(float value) {
 }
 
 // ---- updates ----
-GESDA_DEVICE void update_element(const UpdateRule& rule, const Parameter& parameter, long long at, float gradient) {
+// Writes the parameter's element number `at`, which was `value`, after a step; returns it.
+GESDA_DEVICE float update_value(const UpdateRule& rule, const Parameter& parameter, long long at, float value,
+                                float gradient) {
   float s0 = rule.kind != kSgd ? parameter.state0[at] : 0.0f, s1 = rule.kind == kAdam ? parameter.state1[at] : 0.0f;
-  parameter.values[at] = updated(rule, parameter.values[at], gradient, s0, s1);
+  const float result = updated(rule, value, gradient, s0, s1);
+  parameter.values[at] = result;
   if (rule.kind != kSgd) parameter.state0[at] = s0;
   if (rule.kind == kAdam) parameter.state1[at] = s1;
+  return result;
+}
+GESDA_DEVICE void update_element(const UpdateRule& rule, const Parameter& parameter, long long at, float gradient) {
+  update_value(rule, parameter, at, parameter.values[at], gradient);
 }
 
 // A tile of a weight matrix, whose gradient's sums are complete.

@@ -1,6 +1,6 @@
 """Engines: what executes an epoch plan.
 
-`reference` (NumPy, float64, the oracle), `cpu` (the C++ core), later `cuda`. May import `gesda.spec`
+`reference` (NumPy, float64, the oracle), `cpu` (the C++ core), `cuda` (kernels on a GPU). May import `gesda.spec`
 only. The seam is an epoch: the trainer hands over a plan, the engine runs all its steps and returns
 statistics.
 """
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 Array: TypeAlias = NDArray[Any]
-#: Rows of samples: a C-contiguous float32 array (n_samples, n_visible), or a CSR array of float32.
+#: Rows of samples: a C-contiguous float32 array (n_samples, n_visible), or a CSR array of float32. The cuda engine
+#: also takes float16 and uint8 arrays, and matrices in GPU memory.
 Data: TypeAlias = "NDArray[np.float32] | scipy.sparse.csr_array"
 #: Called every 0.1 s or so with the fraction of the epoch done; True asks the engine to stop.
 #: An exception raised in it (KeyboardInterrupt too) stops the epoch and propagates.
 Poll: TypeAlias = Callable[[float], bool]
+
+
+DEVICES = ("auto", "cpu", "cuda", "reference")
 
 
 class Engine(Protocol):
@@ -56,6 +60,12 @@ class Engine(Protocol):
     def nonfinite_parameter(self) -> str | None:
         """Name of a parameter array that holds NaN or infinity; None where all are finite."""
 
+    def place(self, data: Data, n_layers: int = 0, first_layer: int = 0) -> Any:
+        """Keep rows, or their clean encodings by layers ``first_layer .. n_layers - 1``, where epochs read them fast.
+
+        What it returns has a ``shape`` and may be given to any call in place of the data, which must not change.
+        """
+
     def pretrain_epoch(self, data: Data, plan: PretrainPlan, poll: Poll | None = None) -> PretrainStats:
         """Run one epoch of pretraining."""
 
@@ -84,19 +94,33 @@ class Engine(Protocol):
         """The head's output: class probabilities (softmax) or values (linear), (n_samples, n_outputs)."""
 
 
-def select(device: str, spec: NetworkSpec, *, precision: str = "fp32", n_jobs: int | None = None) -> Engine:
+def select(
+    device: str,
+    spec: NetworkSpec,
+    *,
+    precision: str = "fp32",
+    n_jobs: int | None = None,
+    memory_limit: int | None = None,
+    tune: bool = False,
+) -> Engine:
     """Make the engine for a device.
 
     Parameters
     ----------
-    device : {"auto", "cpu", "reference"}
-        ``"auto"`` takes the fastest engine that this machine can run.
+    device : {"auto", "cpu", "cuda", "reference"}
+        ``"cuda"`` is the first GPU, ``"cuda:1"`` the second one. ``"auto"`` takes the GPU if there is one that
+        ``gesda warmup`` has checked, else the cpu.
     spec : NetworkSpec
-    precision : {"fp32", "bf16"}
-        Of the operands of matrix products; weights and sums are float32. The reference engine
-        computes in float64 whatever is asked for.
+    precision : {"fp32", "bf16", "tf32", "fp16"}
+        Of the operands of matrix products; weights and sums are float32. bf16 is the cpu's, tf32 and fp16 are the
+        GPU's, in whose place the cpu computes in fp32. The reference engine computes in float64 whatever is asked
+        for.
     n_jobs : int or None
         Threads of the cpu engine; None means all that this process may use.
+    memory_limit : int or None
+        Bytes of GPU memory that may be used; None means all that is free.
+    tune : bool
+        Whether the cuda engine measures, once for each network and minibatch, which of its kernels are the fastest.
 
     Raises
     ------
@@ -105,12 +129,22 @@ def select(device: str, spec: NetworkSpec, *, precision: str = "fp32", n_jobs: i
     RuntimeError
         When the device cannot be used on this machine.
     """
-    if device in ("auto", "cpu"):
-        from gesda.engine.cpu import CpuEngine
-
-        return CpuEngine(spec, precision=precision, n_jobs=n_jobs)
-    if device == "reference":
+    kind, _, index = device.partition(":")
+    if kind not in DEVICES or (index and not (kind == "cuda" and index.isdecimal())):
+        known = ", ".join(map(repr, DEVICES))
+        raise ValueError(f"device must be one of {known}, or 'cuda:1' and so on for other GPUs; got {device!r}.")
+    if kind == "reference":
         from gesda.engine.reference import ReferenceEngine
 
         return ReferenceEngine(spec)
-    raise ValueError(f"device must be 'auto', 'cpu' or 'reference'; got {device!r}.")
+    if kind in ("auto", "cuda"):
+        from gesda.engine.cuda import CudaEngine, checked_gpu, gpu
+
+        found = (
+            gpu(precision, int(index or 0), memory_limit) if kind == "cuda" else checked_gpu(precision, memory_limit)
+        )
+        if found is not None:
+            return CudaEngine(spec, found, precision=precision, tune=tune)
+    from gesda.engine.cpu import CpuEngine
+
+    return CpuEngine(spec, precision=precision if precision == "bf16" else "fp32", n_jobs=n_jobs)

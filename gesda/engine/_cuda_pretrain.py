@@ -1,4 +1,7 @@
-"""An epoch of pretraining on the device: its records, and the launches of a tick (kernels/pretrain.cuh)."""
+"""Epochs of pretraining on the device: their records, and the launches of a tick.
+
+Kernels: kernels/panel.cuh, kernels/persistent.cuh, kernels/pretrain.cuh. May import `gesda.spec` and its own package.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gesda.engine import Data
+from gesda.engine._cuda_data import DeviceRows, Feed, HostRows, Rows, ring_ticks
+from gesda.engine._cuda_device import Buffers, Device, Phases, Ticks, slow_seconds
 from gesda.engine._cuda_records import (
     CORRUPTION,
     EPOCH,
     LAYER,
     PARTNER,
     THREADS,
-    Buffers,
-    Device,
-    Phases,
     noise_key,
     noise_threshold,
     round_up,
@@ -26,6 +27,7 @@ from gesda.engine._cuda_records import (
     tiles,
     update_rule,
 )
+from gesda.engine._cuda_variants import Variant, choose
 from gesda.spec import ACTIVATIONS, LOSSES, NOISES, NetworkSpec, PretrainPlan
 
 ENCODE_NOISY, ENCODE_CLEAN, GATHER, DECODE, STATISTICS, CORRUPT, BACKPROP = range(7)
@@ -33,7 +35,7 @@ UPDATE_W, UPDATE_V, UPDATE_B, UPDATE_C, COLUMN_PANEL, ROW_PANEL, GATHER_AHEAD = 
 
 
 class PretrainRun:
-    """One epoch.
+    """The records, buffers and graph of an epoch, which later ones of the same kind use again.
 
     Parameters
     ----------
@@ -41,9 +43,10 @@ class PretrainRun:
     device : Device
     parameter : function
         Address of a parameter and of its optimiser's state, by name.
-    data : array or CSR array of float32
+    rows : DeviceRows or HostRows
     plan : PretrainPlan
-    steps_done : updates of each layer before this epoch
+    variant : Variant or str
+        Which kernels; the name of a kind lets `choose` find the shape.
     """
 
     def __init__(
@@ -51,59 +54,103 @@ class PretrainRun:
         spec: NetworkSpec,
         device: Device,
         parameter: Callable[[str], tuple[int, int, int]],
-        data: Data,
+        rows: Rows,
         plan: PretrainPlan,
-        steps_done: NDArray[np.int64],
+        variant: Variant | str = "auto",
     ) -> None:
-        self.spec, self.device, self.plan, self._parameter = spec, device, plan, parameter
-        self.layers = range(plan.first_layer, max(k for k, trains in enumerate(plan.training) if trains) + 1)
+        self.spec, self.device, self.plan, self.rows, self._parameter = spec, device, plan, rows, parameter
+        self.layers = layers_of(plan)
         n_visits = len(plan.order)
         self.n_steps, self._rows = -(-n_visits // plan.batch_size), min(plan.batch_size, n_visits)
-        # Small minibatches go by panels, in two launches a tick; others by tiles, in four.
-        self._panel = device.panel[1] if self._rows <= 16 * device.panel[0] else 0
-        self._kernel = "panels" if self._panel else "pretrain"
+        widths = [(spec.layers[k].n_visible, spec.layers[k].n_hidden) for k in self.layers]
+        self.variant = choose(device, widths, self._rows, variant) if isinstance(variant, str) else variant
+        self._panel = self.variant.panel[1]
+        self._kernel = self.variant.kernel(widths)
+        self._ahead = 2 if self._panel else 1  # ticks from the gathering of a minibatch to its first use
         self._buffers = Buffers(device)
         self._losses: dict[int, Any] = {}
-        records = np.zeros(len(self.layers), dtype=LAYER)
+        self._rates: dict[int, tuple[Any, Any]] = {}
+        self._layers = np.zeros(len(self.layers), dtype=LAYER)
         for k in self.layers:
-            self._describe(records[k - plan.first_layer], k, int(steps_done[k]))
+            self._describe(self._layers[k - plan.first_layer], k)
+        self._layer_array = device.zeros(self._layers.shape, LAYER)
         self._phases = self._deal_panels() if self._panel else self._deal_tiles()
-        epoch = np.zeros((), dtype=EPOCH)
-        epoch["layers"], epoch["parts"] = self._buffers.put(records), self._buffers.put(self._phases.records())
-        epoch["source"], epoch["order"] = self._buffers.source(data), self._buffers.put(plan.order, np.uint32)
-        self._tick = self._buffers.zeros(1, dtype=np.int32)
-        epoch["tick"], epoch["noise"] = self._tick, noise_key(spec.seed, plan.epoch)
+        seconds = slow_seconds(device, self._rows * self._operations().sum())
+        most = ring_ticks(device, rows, self._rows)
+        self._ticks = Ticks(device, self._kernel, self.n_ticks, seconds, most, self._launch_some)
+        self._feed: Feed | None = None
+        if isinstance(rows, HostRows):
+            self._feed = Feed(device, rows, plan.order, plan.batch_size, self._ticks.stride, self._ahead)
+        epoch = self._epoch = np.zeros((), dtype=EPOCH)
+        epoch["layers"], epoch["parts"] = device.pointer(self._layer_array), self._buffers.put(self._phases.records())
+        epoch["source"] = rows.source() if isinstance(rows, DeviceRows) else self._feed.source()  # type: ignore[union-attr]
+        self._order = device.zeros((n_visits,), np.uint32)
+        epoch["order"], epoch["tick"] = device.pointer(self._order), self._ticks.tick
         epoch["n_layers"], epoch["batch"], epoch["n_inputs"] = len(self.layers), plan.batch_size, self._n_inputs
-        epoch["n_visits"], epoch["n_steps"], epoch["rule"] = n_visits, self.n_steps, update_rule(spec.optimizer)
-        self._epoch, self._epoch_array = epoch, device.zeros((), EPOCH)
-        device.write(self._epoch_array, epoch)
+        epoch["n_visits"], epoch["rule"] = n_visits, update_rule(spec.optimizer)
+        self._epoch_array = device.zeros((), EPOCH)
+
+    def serves(self, rows: Rows, plan: PretrainPlan) -> bool:
+        """Whether this can run another epoch."""
+        return rows is self.rows and _kind(plan) == _kind(self.plan)
+
+    def start(self, plan: PretrainPlan, steps_done: NDArray[np.int64]) -> None:
+        """Begin an epoch: its order, rates and noise, and the first minibatch.
+
+        `steps_done` counts the updates of each layer before it.
+        """
+        self.plan, self.n_steps = plan, -(-len(plan.order) // plan.batch_size)
+        for k, losses in self._losses.items():
+            rates = step_rates(self.spec.optimizer, plan.learning_rates[k], int(steps_done[k]), self.n_steps)
+            for array, values in zip(self._rates[k], rates, strict=True):
+                self.device.write(array, values)
+            self.device.write(losses, np.zeros(losses.shape))
+        self.device.write(self._order, plan.order.astype(np.uint32, copy=False))
+        self.device.write(self._layer_array, self._layers)
+        self._epoch["n_steps"], self._epoch["noise"] = self.n_steps, noise_key(self.spec.seed, plan.epoch)
+        self.device.write(self._epoch_array, self._epoch)
+        self._ticks.restart()
+        self.stride = self._ticks.stride
+        if self._feed is not None:
+            self._feed.start(plan.order)
+        if self._panel:
+            self._launch(-2, slice(1, 2))  # gather
+            self._launch(-1)  # corrupt, encode
+        else:
+            self._launch(-1, slice(0, 2))  # gather, corrupt
 
     @property
     def n_ticks(self) -> int:
         """Number of ticks from the first layer's first step to the last one's last."""
         return self.n_steps + len(self.layers) - 1 if self.n_steps else 0
 
-    def start(self) -> None:
-        """Make the first minibatch, and a graph of some ticks."""
-        if self._panel:
-            self._launch(-2, slice(1, 2))  # gather
-            self._launch(-1)  # corrupt, encode
-        else:
-            self._launch(-1, slice(0, 2))  # gather, corrupt
-        self.stride = min(self.device.ticks_of_a_graph, self.n_ticks)
-        self._graph = self.device.capture(self._launch_some)
-
     def go_on(self) -> None:
         """Launch the next `stride` ticks; those after the last do nothing."""
-        self.device.replay(self._graph)
+        if self._feed is not None:
+            self._feed.launch(self._ticks.go_on)
+        else:
+            self._ticks.go_on()
 
-    def _launch_some(self) -> None:
-        for tick in range(self.stride):
+    def _launch_some(self, ticks: int) -> None:
+        if self.variant.kind == "persistent":
+            self._launch_persistent(ticks)
+            return
+        for tick in range(ticks):
             self._launch(tick)
-        self.device.launch("advance", 1, self._tick, self.stride)
+
+    def _launch_persistent(self, ticks: int) -> None:
+        (_, last_row_part, rows), (_, last, columns) = self._phases.launches
+        blocks = min(self.device.multiprocessors, max(rows, columns))
+        self.device.launch(
+            self._kernel, blocks, np.uint64(self.device.pointer(self._epoch_array)),
+            np.int32(last_row_part + 1), np.int32(last), np.int32(ticks), np.uint64(self._ticks.arrivals),
+        )  # fmt: skip
 
     def _launch(self, tick: int, phases: slice = slice(None)) -> None:
-        self._phases.launch(self.device, self._kernel, self.device.pointer(self._epoch_array), tick, phases)
+        kernel = self._kernel
+        if self.variant.kind == "persistent":  # outside of its launches it is panels
+            kernel = Variant("panels", self.variant.panel).kernel([])
+        self._phases.launch(self.device, kernel, self.device.pointer(self._epoch_array), tick, phases)
 
     def stop_before(self, tick: int) -> None:
         """Take no minibatch from this tick on; those on their way finish."""
@@ -121,11 +168,16 @@ class PretrainRun:
 
     def work(self) -> NDArray[np.float64]:
         """Each layer's part of the work, by its floating-point operations."""
+        operations = self._operations()
+        operations /= operations.sum()
+        return operations
+
+    def _operations(self) -> NDArray[np.float64]:
+        """Floating-point operations of each layer, for a row of a minibatch."""
         operations: NDArray[np.float64] = np.zeros(len(self.plan.training))
         for k in self.layers:
             layer = self.spec.layers[k]
             operations[k] = layer.n_visible * layer.n_hidden * (10 * self.plan.training[k] + 2 * self._hands_clean(k))
-        operations /= operations.sum()
         return operations
 
     # ---- records ----------------------------------------------------------------------------------
@@ -135,7 +187,7 @@ class PretrainRun:
     def _hands_noisy(self, k: int) -> bool:
         return k != self.layers[-1] and self.plan.training[k] and self.plan.handoff == "noisy"
 
-    def _describe(self, record: Any, k: int, steps_done: int) -> None:
+    def _describe(self, record: Any, k: int) -> None:
         layer, zeros, rows = self.spec.layers[k], self._buffers.zeros, self._rows
         n, m = layer.n_visible, layer.n_hidden
         n_stride, m_stride = round_up(n), round_up(m)
@@ -152,13 +204,13 @@ class PretrainRun:
         record["noisy"] = [zeros(rows, n_stride) for _ in range(2)]
         if layer.emphasis != (1.0, 1.0):
             record["corrupted"] = [zeros(rows, n_stride, dtype=np.uint8) for _ in range(2)]
-        record["h"], record["e"] = zeros(rows, m_stride), zeros(rows, m_stride)
+        record["h"], record["e"] = zeros(rows, m_stride), 0 if self._panel else zeros(rows, m_stride)
         if layer.sparsity or layer.contractive:
             record["slope"], record["contraction"], record["decay"] = (zeros(m_stride) for _ in range(3))
         self._losses[k] = self.device.zeros((-(-n // self._panel) if self._panel else tiles(rows, n),), np.float64)
         record["losses"] = self.device.pointer(self._losses[k])
-        rates, variances = step_rates(self.spec.optimizer, self.plan.learning_rates[k], steps_done, self.n_steps)
-        record["rates"], record["inverse_variances"] = self._buffers.put(rates), self._buffers.put(variances)
+        self._rates[k] = tuple(self.device.zeros((self.n_steps,), np.float32) for _ in range(2))
+        record["rates"], record["inverse_variances"] = (self.device.pointer(array) for array in self._rates[k])
         record["output"], record["loss"] = ACTIVATIONS[layer.output_activation], LOSSES[layer.loss]
         record["noise"], record["threshold"] = NOISES[layer.noise], noise_threshold(layer)
         record["stream"], record["partner_stream"] = stream_word(CORRUPTION, k), stream_word(PARTNER, k)
@@ -173,7 +225,7 @@ class PretrainRun:
 
     def _deal_panels(self) -> Phases:
         across: list[tuple[int, int, int]] = []
-        down: list[tuple[int, int, int]] = [(GATHER_AHEAD, 0, self._rows)]
+        down: list[tuple[int, int, int]] = []
         for offset, k in enumerate(self.layers):
             layer = self.spec.layers[k]
             if self.plan.training[k]:
@@ -181,7 +233,7 @@ class PretrainRun:
             down.append((COLUMN_PANEL, offset, -(-layer.n_hidden // self._panel)))
         phases = Phases()
         phases.add(*across)
-        phases.add(*down)
+        phases.add(*down, (GATHER_AHEAD, 0, self._rows))
         return phases
 
     def _deal_tiles(self) -> Phases:
@@ -207,3 +259,12 @@ class PretrainRun:
         for parts in (encode, decode, backprop, update):
             phases.add(*parts)
         return phases
+
+
+def layers_of(plan: PretrainPlan) -> range:
+    """The layers that an epoch works on."""
+    return range(plan.first_layer, max(k for k, trains in enumerate(plan.training) if trains) + 1)
+
+
+def _kind(plan: PretrainPlan) -> tuple[Any, ...]:
+    return plan.training, plan.first_layer, plan.handoff, plan.batch_size, len(plan.order)

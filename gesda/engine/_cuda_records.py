@@ -1,21 +1,20 @@
-"""The records of kernels/records.cuh, and what every run of kernels needs: buffers and parts.
+"""The records of kernels/records.cuh, and the words in them.
 
-May import `gesda.spec` and its own package.
+May import `gesda.spec`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
-from gesda.engine import Array, Data
 from gesda.spec import OPTIMIZERS, LayerSpec, OptimizerSpec
 
 THREADS, TILE, SHARED_BYTES = 256, 64, 55296  # of kernels/product.cuh
+WARPS = THREADS // 32
+PANEL_CHUNK = 128  # of kernels/panel.cuh
 CORRUPTION, PARTNER, DROPOUT = 0, 1, 2  # purposes of the noise's streams (kernels/math.hpp)
 
 _POINTER = np.uint64
@@ -26,7 +25,15 @@ def _fields(dtype: Any, names: str) -> list[tuple[str, Any]]:
 
 
 _PARAMETER = np.dtype(_fields(_POINTER, "values state0 state1"))
-_SOURCE = np.dtype([*_fields(_POINTER, "values row_starts columns"), ("stride", np.int64)])
+SOURCE = np.dtype(
+    [
+        *_fields(_POINTER, "values row_starts columns"),
+        *_fields(np.int64, "stride ring"),
+        *_fields(np.int32, "storage padding"),
+    ]
+)
+#: How rows of data may be stored on the device.
+STORAGES: dict[np.dtype[Any], int] = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, np.dtype(np.uint8): 2}
 _NOISE_KEY = np.dtype(_fields(np.uint32, "key0 key1 epoch padding"))
 _RULE = np.dtype(
     [("kind", np.int32), *_fields(np.float32, "rate momentum nesterov beta1 beta2 epsilon inverse_variance")]
@@ -48,7 +55,7 @@ LAYER = np.dtype(
 EPOCH = np.dtype(
     [
         *_fields(_POINTER, "layers parts"),
-        ("source", _SOURCE),
+        ("source", SOURCE),
         *_fields(_POINTER, "order tick"),
         ("noise", _NOISE_KEY),
         *_fields(np.int32, "n_layers batch n_visits n_steps n_inputs padding"),
@@ -59,6 +66,7 @@ DENSE = np.dtype(
     [
         *_fields(_PARAMETER, "w b"),
         *_fields(_POINTER, "in out e dropped"),
+        ("out_step", np.int64),
         *_fields(np.int32, "inputs outputs in_stride out_stride w_stride transposed activation"),
         *_fields(np.uint32, "threshold stream"),
         *_fields(np.float32, "scale"),
@@ -67,7 +75,7 @@ DENSE = np.dtype(
 PASS = np.dtype(
     [
         *_fields(_POINTER, "layers parts"),
-        ("source", _SOURCE),
+        ("source", SOURCE),
         *_fields(_POINTER, "order tick input dropped classes targets weights losses rates inverse_variances"),
         ("noise", _NOISE_KEY),
         *_fields(np.int32, "n_layers batch n_visits input_stride head"),
@@ -77,101 +85,6 @@ PASS = np.dtype(
         *_fields(np.int32, "padding"),
     ]
 )
-
-
-class Device(Protocol):
-    """Memory and launches: CuPy on a GPU, an emulator in the tests."""
-
-    ticks_of_a_graph: int
-    panel: tuple[int, int]  # of kernels/panel.cuh: tiles of 16 rows of a minibatch, columns
-
-    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """An array in device memory, aligned to 16 bytes, filled with zeros."""
-
-    def pointer(self, array: Any) -> int:
-        """Its address."""
-
-    def write(self, array: Any, values: Array) -> None:
-        """Overwrite an array."""
-
-    def read(self, array: Any) -> Array:
-        """Copy an array to the host, when all launches before it are done."""
-
-    def launch(self, kernel: str, blocks: int, *arguments: int) -> None:
-        """Start a kernel of `THREADS` threads a block, its first argument a pointer; do not wait for it."""
-
-    def capture(self, launches: Callable[[], None]) -> Any:
-        """Make a graph of launches without starting them; of `ticks_of_a_graph` ticks in pretraining."""
-
-    def replay(self, graph: Any) -> None:
-        """Start a graph."""
-
-    def synchronize(self) -> None:
-        """Wait for all launches."""
-
-
-class Buffers:
-    """Arrays in device memory that live as long as this."""
-
-    def __init__(self, device: Device) -> None:
-        self.device = device
-        self._kept: list[Any] = []
-
-    def keep(self, array: Any) -> int:
-        """Keep an array; its address."""
-        self._kept.append(array)
-        return self.device.pointer(array)
-
-    def zeros(self, *shape: int, dtype: Any = np.float32) -> int:
-        """Make an array; its address."""
-        return self.keep(self.device.zeros(shape, dtype))
-
-    def put(self, values: Array, dtype: Any = None) -> int:
-        """Copy an array to the device; its address there."""
-        values = np.ascontiguousarray(values, dtype=dtype)
-        array = self.device.zeros(values.shape, values.dtype)
-        self.device.write(array, values)
-        return self.keep(array)
-
-    def source(self, data: Data) -> tuple[int, int, int, int]:
-        """Copy the user's data; a record of `Source`."""
-        if scipy.sparse.issparse(data):
-            starts, columns = self.put(data.indptr, np.int64), self.put(data.indices, np.int32)
-            return (self.put(data.data, np.float32), starts, columns, 0)
-        return (self.put(data, np.float32), 0, 0, data.shape[1])
-
-
-class Phases:
-    """Deals the blocks of each launch out among its parts."""
-
-    def __init__(self) -> None:
-        self._parts: list[tuple[int, int, int, int]] = []
-        self._launches: list[tuple[int, int, int]] = []  # first part, last part, blocks
-
-    def add(self, *parts: tuple[int, int, int]) -> None:
-        """Add a launch of (work, layer, blocks); of nothing for no parts."""
-        first, blocks = len(self._parts), 0
-        for work, layer, count in parts:
-            self._parts.append((work, layer, blocks, count))
-            blocks += count
-        self._launches.append((first, len(self._parts) - 1, blocks))
-
-    def records(self) -> Array:
-        """All parts."""
-        return np.array(self._parts, dtype=PART)
-
-    def launch(self, device: Device, kernel: str, record: int, step: int, phases: slice = slice(None)) -> None:
-        """Launch the phases of a step."""
-        for first, last, blocks in self._launches[phases]:
-            if blocks:
-                device.launch(kernel, blocks, record, first, last, step)
-
-
-def panel_bytes(row_tiles: int, columns: int) -> int:
-    """Shared memory of a block of kernels/panel.cuh."""
-    rows, stride = 16 * row_tiles, columns if columns == 8 else columns + 8
-    weights = max(128 * stride, columns * 132)
-    return 4 * (2 * rows * stride + weights + max(2 * rows * 132, 8 * 2 * rows * columns))
 
 
 def round_up(n: int, to: int = 4) -> int:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.resources
 import re
+from functools import cache
 
 #: Values of GESDA_ARITHMETIC, by precision.
 ARITHMETICS = {"fp32": 0, "tf32": 1, "fp16": 2}
+#: Values of GESDA_MODULE: what is compiled together.
+MODULES = {"tiles": 0, "panels": 1, "persistent": 2, "dense": 3}
 _INCLUDE = re.compile(r'^#include "(?:.*/)?([\w.]+)"$', re.MULTILINE)
 
 
+@cache
 def kernel_source() -> str:
     """Put kernels.cu and all that it includes together, each file once.
 
@@ -29,6 +34,12 @@ def kernel_source() -> str:
     return text_of("kernels.cu").replace("#pragma once\n", "")
 
 
+@cache
+def kernel_hash() -> str:
+    """A short name of this version of the kernels."""
+    return hashlib.sha256(kernel_source().encode()).hexdigest()[:16]
+
+
 def macros(precision: str, panel: tuple[int, int]) -> tuple[str, ...]:
     """Definitions for the compiler: a precision and a shape of panels (tiles of 16 rows, columns)."""
     values = {
@@ -39,6 +50,22 @@ def macros(precision: str, panel: tuple[int, int]) -> tuple[str, ...]:
     return tuple(f"-D{name}={value}" for name, value in values.items())
 
 
-def compile_options(precision: str, panel: tuple[int, int]) -> tuple[str, ...]:
+def compile_options(precision: str, module: str, panel: tuple[int, int]) -> tuple[str, ...]:
     """All options of NVRTC."""
-    return ("-std=c++17", "-default-device", *macros(precision, panel))
+    return ("-std=c++17", "-default-device", f"-DGESDA_MODULE={MODULES[module]}", *macros(precision, panel))
+
+
+def cubin_name(precision: str, module: str, panel: tuple[int, int], capability: int) -> str:
+    """File name of a module that was compiled ahead for a compute capability (tenfold)."""
+    shape = f"-{panel[0]}x{panel[1]}" if panel != (0, 0) else ""
+    return f"{kernel_hash()}-{module}{shape}-{precision}-sm_{capability}.cubin"
+
+
+def compiled_file(precision: str, module: str, panel: tuple[int, int], capability: int) -> str | None:
+    """A module compiled ahead that runs on a compute capability: for it, or an older one with the same major number."""
+    folder = importlib.resources.files("gesda.kernels").joinpath("compiled")
+    for older in range(capability, capability // 10 * 10 - 1, -1):
+        file = folder.joinpath(cubin_name(precision, module, panel, older))
+        if file.is_file():
+            return str(file)
+    return None

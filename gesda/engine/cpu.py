@@ -23,7 +23,6 @@ from gesda.spec import (
     LOSSES,
     NOISES,
     OPTIMIZERS,
-    PRECISIONS,
     FinetunePlan,
     FinetuneStats,
     LayerSpec,
@@ -32,6 +31,8 @@ from gesda.spec import (
     PretrainPlan,
     PretrainStats,
 )
+
+_PRECISIONS = ("fp32", "bf16")  # by the core's code
 
 #: Variants that compute the same bits: all that have a fused multiply-add. Losses in the history may differ in the
 #: last digits, because their sums are cut by the variant's panel width.
@@ -249,6 +250,10 @@ class CpuEngine:
         )
         return FinetuneStats(loss[0], seconds[0], completed)
 
+    def place(self, data: Data, n_layers: int = 0, first_layer: int = 0) -> Data:
+        """Keep rows, or their clean encodings, where epochs read them: in host memory."""
+        return data if n_layers <= first_layer else self.encode(data, n_layers, first_layer)
+
     def encode(self, data: Data, n_layers: int | None = None, first_layer: int = 0) -> NDArray[np.float32]:
         """Clean encoding by layers ``first_layer .. n_layers - 1``."""
         n_layers = len(self.spec.layers) if n_layers is None else n_layers
@@ -292,9 +297,9 @@ def _samples(data: Data, width: int) -> Any:
 
 
 def _precision_code(precision: str) -> int:
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}; got {precision!r}.")
-    return PRECISIONS.index(precision)
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(map(repr, _PRECISIONS))}; got {precision!r}.")
+    return _PRECISIONS.index(precision)
 
 
 def _order(order: NDArray[np.uint32], n_samples: int) -> NDArray[np.uint32]:

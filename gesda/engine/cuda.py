@@ -6,9 +6,13 @@ and its own package.
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,9 +20,16 @@ from numpy.typing import NDArray
 
 from gesda.engine import Array, Data, Poll
 from gesda.engine._checks import check_classes, check_data, check_order, check_plan, check_shape, check_state
-from gesda.engine._cuda_dense import DenseLayer, FinetuneRun, infer
+from gesda.engine._cuda_check import is_checked
+from gesda.engine._cuda_cupy import CupyDevice
+from gesda.engine._cuda_data import HostRows, Rows, has_room, place, rows_for_once
+from gesda.engine._cuda_dense import DenseLayer, FinetuneRun, encode_on_device, infer
+from gesda.engine._cuda_device import Device
 from gesda.engine._cuda_pretrain import PretrainRun
-from gesda.engine._cuda_records import Device, round_up
+from gesda.engine._cuda_records import round_up
+from gesda.engine._cuda_source import ARITHMETICS
+from gesda.engine._cuda_tuning import fastest
+from gesda.engine._cuda_variants import KINDS, Variant
 from gesda.spec import FinetunePlan, FinetuneStats, NetworkSpec, PretrainPlan, PretrainStats
 
 _POLL_SECONDS = 0.05
@@ -44,15 +55,38 @@ class CudaEngine:
     precision : {"fp32", "tf32", "fp16"}
         What the device computes in: float32; operands rounded to TF32 (10 bits after the point) or to
         half precision. Sums, weights, optimiser state and everything elementwise are float32.
+    variant : {"auto", "tiles", "panels", "persistent"}
+        Which kernels pretrain (`gesda.engine._cuda_variants`).
+    tune : bool
+        Whether to measure, once for each kind of epoch, which variant is the fastest; instead of `variant`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown variant.
+    MemoryError
+        When the parameters do not fit on the device.
     """
 
     name = "cuda"
 
-    def __init__(self, spec: NetworkSpec, device: Device, *, precision: str = "tf32") -> None:
-        self.spec, self.precision = spec, precision
+    def __init__(
+        self, spec: NetworkSpec, device: Device, *, precision: str = "fp32", variant: str = "auto", tune: bool = False
+    ) -> None:
+        if variant not in ("auto", *KINDS):
+            raise ValueError(f"variant must be 'auto' or one of {', '.join(map(repr, KINDS))}; got {variant!r}.")
+        self.spec, self.precision, self._variant, self._tunes = spec, precision, variant, tune
         self._device, self._shapes = device, spec.state_shapes()
+        self._run: PretrainRun | FinetuneRun | None = None  # of the last epoch, for the next one
+        parameters = sum(int(np.prod(shape)) for name, shape in self._shapes.items() if not _is_counter(name))
         self._steps = {name: np.zeros(shape, np.int64) for name, shape in self._shapes.items() if _is_counter(name)}
-        self._arrays = {name: self._matrix(shape) for name, shape in self._shapes.items() if not _is_counter(name)}
+        try:
+            self._arrays = {name: self._matrix(shape) for name, shape in self._shapes.items() if not _is_counter(name)}
+        except MemoryError as error:
+            raise MemoryError(
+                f"the network's parameters and the state of their optimisers take {4 * parameters:,} bytes of GPU "
+                f"memory ({error}); use narrower layers, 'sgd' without momentum, or device='cpu'."
+            ) from error
 
     # ---- arrays -----------------------------------------------------------------------------------
     def _matrix(self, shape: tuple[int, ...]) -> _Matrix:
@@ -110,12 +144,11 @@ class CudaEngine:
         check_data(data, self.spec.layers[plan.first_layer].n_visible)
         check_order(plan.order, data.shape[0])
         started, completed = time.perf_counter(), True
-        steps = self._steps["pretrain.steps"]
-        run = PretrainRun(self.spec, self._device, lambda name: self._parameter("pretrain", name), data, plan, steps)
-        tick = 0
-        if run.n_ticks:
-            run.start()
-        stop = _Stop(self._device, poll)
+        if len(plan.order) == 0:
+            return PretrainStats((float("nan"),) * len(plan.training), (0.0,) * len(plan.training), True)
+        steps, run = self._steps["pretrain.steps"], self._pretrain_run(self.place(data), plan)
+        run.start(plan, steps)
+        stop, tick = _Stop(self._device, poll), 0
         while tick < run.n_ticks:
             if completed and tick < run.n_steps and stop.asked(tick / run.n_ticks):
                 completed = False
@@ -128,6 +161,35 @@ class CudaEngine:
         stop.raise_error()
         seconds = run.work() * (time.perf_counter() - started)
         return PretrainStats(tuple(losses.tolist()), tuple(seconds.tolist()), completed)
+
+    def _pretrain_run(self, rows: Rows, plan: PretrainPlan) -> PretrainRun:
+        if isinstance(self._run, PretrainRun) and self._run.serves(rows, plan):
+            return self._run
+        self._run = None  # its memory first
+        variant: Variant | str = self._variant
+        if self._tunes:
+            variant = fastest(self.spec, self._device, self.precision, plan)
+        # Three clean and two noisy inputs and masks, h and e; the ring of rows that stream.
+        columns = sum(6 * layer.n_visible + 2 * layer.n_hidden for layer in self.spec.layers) + 3 * rows.shape[1]
+        with self._minibatch(plan.batch_size, columns):
+            run = self._run = PretrainRun(
+                self.spec, self._device, lambda name: self._parameter("pretrain", name), rows, plan, variant
+            )
+        return run
+
+    @contextmanager
+    def _minibatch(self, batch_size: int, columns: int) -> Iterator[None]:
+        """Say what would fit where a minibatch of matrices with so many columns together does not."""
+        room = self._device.available()
+        try:
+            yield
+        except MemoryError as error:
+            fits = int(0.9 * room) // (4 * columns)
+            advice = f"use batch_size={fits} or less" if 0 < fits < batch_size else "use narrower layers"
+            raise MemoryError(
+                f"a minibatch of {batch_size} rows takes about {4 * columns * batch_size:,} bytes of GPU memory "
+                f"({error}); {advice}, raise memory_limit if there is one, or use device='cpu'."
+            ) from error
 
     def finetune_epoch(
         self,
@@ -151,18 +213,44 @@ class CudaEngine:
         started, step = time.perf_counter(), 0
         if len(plan.order) == 0:
             return FinetuneStats(0.0, 0.0, True)
-        run = FinetuneRun(
-            self._device, self._dense("finetune", head=True), self.spec.head, self.spec.seed, data, targets,
-            sample_weight, plan, int(self._steps["finetune.steps"][0]),
-        )  # fmt: skip
+        rows = self.place(data)
+        if not (isinstance(self._run, FinetuneRun) and self._run.serves(rows, sample_weight, plan)):
+            self._run = None
+            layers = self._dense("finetune", head=True)
+            columns = sum(layer.inputs + 2 * layer.outputs for layer in layers) + 2 * rows.shape[1]
+            with self._minibatch(plan.batch_size, columns):
+                self._run = FinetuneRun(self._device, layers, self.spec.head, rows, targets, sample_weight, plan)
+        run, steps = self._run, self._steps["finetune.steps"]
+        run.start(plan, targets, sample_weight, self.spec.seed, int(steps[0]))
         stop = _Stop(self._device, poll)
         while step < run.n_steps and not stop.asked(step / run.n_steps):
-            run.step(step)
-            step += 1
+            run.go_on()
+            step += run.stride
+        step = min(step, run.n_steps)
         loss = run.loss(step)
-        self._steps["finetune.steps"] += step
+        steps += step
         stop.raise_error()
         return FinetuneStats(loss, time.perf_counter() - started, step == run.n_steps)
+
+    # ---- data -------------------------------------------------------------------------------------
+    def place(self, data: Any, n_layers: int = 0, first_layer: int = 0) -> Rows:
+        """Keep rows, or their clean encodings by layers ``first_layer .. n_layers - 1``, where epochs read them.
+
+        In device memory where they fit, else on the host, from where they stream.
+        """
+        if n_layers <= first_layer:
+            return place(self._device, data)
+        rows = self._checked_rows(data, n_layers, first_layer)
+        layers = self._dense("pretrain", n_layers, first_layer)
+        if has_room(self._device, 4 * rows.shape[0] * round_up(layers[-1].outputs)):
+            return encode_on_device(self._device, layers, rows)
+        return HostRows(infer(self._device, layers, rows, None))
+
+    def _checked_rows(self, data: Any, n_layers: int, first_layer: int) -> Rows:
+        if not 0 <= first_layer < n_layers <= len(self.spec.layers):
+            raise ValueError(f"no layers {first_layer} to {n_layers - 1} in a stack of {len(self.spec.layers)}.")
+        check_data(data, self.spec.layers[first_layer].n_visible)
+        return rows_for_once(self._device, data)
 
     # ---- inference --------------------------------------------------------------------------------
     def _dense(
@@ -185,10 +273,8 @@ class CudaEngine:
     def encode(self, data: Data, n_layers: int | None = None, first_layer: int = 0) -> NDArray[np.float32]:
         """Clean encoding by layers ``first_layer .. n_layers - 1``."""
         n_layers = len(self.spec.layers) if n_layers is None else n_layers
-        if not 0 <= first_layer < n_layers <= len(self.spec.layers):
-            raise ValueError(f"no layers {first_layer} to {n_layers - 1} in a stack of {len(self.spec.layers)}.")
-        check_data(data, self.spec.layers[first_layer].n_visible)
-        return infer(self._device, self._dense("pretrain", n_layers, first_layer), data, None)
+        rows = self._checked_rows(data, n_layers, first_layer)
+        return infer(self._device, self._dense("pretrain", n_layers, first_layer), rows, None)
 
     def decode(self, codes: NDArray[np.float32], n_layers: int | None = None) -> NDArray[np.float32]:
         """Decode encodings of layer ``n_layers - 1`` down to the input."""
@@ -204,19 +290,57 @@ class CudaEngine:
             )
             for k, layer in reversed(list(enumerate(self.spec.layers[:n_layers])))
         ]  # fmt: skip
-        return infer(self._device, layers, codes, None)
+        return infer(self._device, layers, rows_for_once(self._device, codes), None)
 
     def predict(self, data: Data) -> NDArray[np.float32]:
         """The head's output, (n_samples, n_outputs)."""
         self._head_outputs()
         assert self.spec.head is not None
         check_data(data, self.spec.layers[0].n_visible)
-        return infer(self._device, self._dense("finetune", head=True), data, self.spec.head.kind)
+        rows = rows_for_once(self._device, data)
+        return infer(self._device, self._dense("finetune", head=True), rows, self.spec.head.kind)
 
     def _head_outputs(self) -> int:
         if self.spec.head is None:
             raise ValueError("the network has no head: it can encode and decode, not predict.")
         return self.spec.head.n_outputs
+
+
+# ---- the machine's GPUs ---------------------------------------------------------------------------
+def gpu(precision: str, index: int = 0, memory_limit: int | None = None) -> Device:
+    """A GPU as a device.
+
+    Raises
+    ------
+    ValueError
+        For a precision that it does not have.
+    RuntimeError
+        Without CuPy or a usable GPU.
+    """
+    return CupyDevice(precision, index, memory_limit)
+
+
+def checked_gpu(precision: str, memory_limit: int | None = None) -> Device | None:
+    """The first GPU, if ``gesda warmup`` has found that it computes what it should; else says why not, once."""
+    if importlib.util.find_spec("cupy") is None or precision not in ARITHMETICS:
+        return None
+    try:
+        found = gpu(precision, 0, memory_limit)
+    except RuntimeError as error:
+        _say_once(f"device='auto' takes the cpu: {error}")
+        return None
+    if is_checked(found, precision):
+        return found
+    _say_once(
+        f"device='auto' takes the cpu: {found.name} has not been checked yet with precision={precision!r}; run "
+        f"'gesda warmup --precision {precision}' once, or ask for device='cuda'."
+    )
+    return None
+
+
+@cache
+def _say_once(message: str) -> None:
+    logging.getLogger("gesda").warning(message)
 
 
 class _Stop:

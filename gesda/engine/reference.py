@@ -266,6 +266,10 @@ class ReferenceEngine:
         loss = loss_sum / n_done if n_done else np.nan
         return FinetuneStats(loss, time.perf_counter() - started, completed)
 
+    def place(self, data: Data, n_layers: int = 0, first_layer: int = 0) -> Data:
+        """Keep rows, or their clean encodings, where epochs read them: in host memory."""
+        return data if n_layers <= first_layer else self.encode(data, n_layers, first_layer)
+
     # ---- inference --------------------------------------------------------------------------------
     def encode(self, data: Data, n_layers: int | None = None, first_layer: int = 0) -> NDArray[np.float32]:
         """Encode without noise by layers ``first_layer .. n_layers - 1``.

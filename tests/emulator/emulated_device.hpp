@@ -9,6 +9,8 @@
 
 #define GESDA_DEVICE inline
 #define GESDA_UNROLL
+#define GESDA_UNROLL_BY(times)
+#define GESDA_KEEP_LOOP
 #define GESDA_KERNEL(threads, blocks_per_sm) inline void
 // Whoever waits says where, so that threads that wait in different places are found out.
 #define EMULATOR_HERE int line = __builtin_LINE(), const char *file = __builtin_FILE()
@@ -136,6 +138,7 @@ inline unsigned to_tf32(float x) {
   const unsigned word = float_as_word(x);
   return std::isnan(x) ? word : (word + 0x1000u) & 0xFFFFE000u;
 }
+inline float from_f16(unsigned short half) { return half_as_float(half); }
 inline unsigned pack_f16(float low, float high) { return float_as_half(low) | float_as_half(high) << 16; }
 
 }  // namespace gesda

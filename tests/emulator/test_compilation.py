@@ -12,16 +12,25 @@ import pytest
 
 from gesda.engine._cuda_source import compile_options, kernel_source
 
-#: Each precision, the oldest and the newest target; all pairs would take minutes.
-PAIRS = (
-    ("sm_75", "fp32"),
-    ("sm_75", "fp16"),
-    ("sm_87", "fp16"),
-    ("sm_90", "tf32"),
-    ("sm_120", "tf32"),
+#: Module, shape of panels, precision, target: every module in every precision, old and new targets, the largest shapes.
+VARIANTS = (
+    *(("tiles", (0, 0), precision, "sm_75") for precision in ("fp32", "fp16")),
+    *(("tiles", (0, 0), precision, "sm_90") for precision in ("tf32", "fp16")),
+    ("dense", (0, 0), "fp32", "sm_75"),
+    ("dense", (0, 0), "fp16", "sm_87"),
+    ("dense", (0, 0), "tf32", "sm_120"),
+    ("panels", (2, 16), "fp32", "sm_75"),
+    ("panels", (2, 24), "tf32", "sm_90"),
+    ("panels", (2, 32), "fp16", "sm_87"),
+    ("panels", (7, 16), "tf32", "sm_90"),
+    ("panels", (7, 16), "fp32", "sm_80"),
+    ("panels", (1, 8), "fp16", "sm_75"),
+    ("persistent", (2, 24), "tf32", "sm_90"),
+    ("persistent", (2, 24), "fp32", "sm_90"),
+    ("persistent", (1, 32), "fp16", "sm_120"),
 )
 #: Of a thread: two blocks of 256 threads on a multiprocessor of 65536 registers, or one.
-MOST_REGISTERS = {"advance": 128, "dense": 128, "panels": 255, "pretrain": 128}
+MOST_REGISTERS = {"advance": 128, "dense": 128, "tiles": 128, "panels": 255, "persistent": 255}
 
 
 @cache
@@ -48,14 +57,14 @@ def compiled(source: str, options: tuple[str, ...]) -> tuple[int, str]:
     return status, log.value.decode()
 
 
-@pytest.mark.parametrize(("target", "precision"), PAIRS)
-def test_all_kernels_compile_without_spills(target, precision):
-    options = (*compile_options(precision, (2, 16)), f"--gpu-architecture={target}", "--ptxas-options=-v")
+@pytest.mark.parametrize(("module", "panel", "precision", "target"), VARIANTS)
+def test_kernels_compile_without_spills(module, panel, precision, target):
+    options = (*compile_options(precision, module, panel), f"--gpu-architecture={target}", "--ptxas-options=-v")
     status, log = compiled(kernel_source(), options)
     assert status == 0, log
     parts = re.split(r"Compiling entry function '(\w+)'", log)[1:]
     logs = dict(zip(parts[::2], parts[1::2], strict=True))
-    assert sorted(logs) == sorted(MOST_REGISTERS), log
+    assert sorted(logs) == sorted(("advance", module)), log
     for kernel, words in logs.items():
         assert re.findall(r"(\d+) bytes (?:stack frame|spill)", words) == ["0", "0", "0"], words
         assert int(re.search(r"Used (\d+) registers", words)[1]) <= MOST_REGISTERS[kernel], words
@@ -65,4 +74,4 @@ def test_the_source_is_one_string_without_includes():
     source = kernel_source()
     assert "#include" not in source.replace('#include "emulated_device.hpp"', "")
     assert source.count("GESDA_FN void philox(") == 1
-    assert "GESDA_KERNEL(256, 2) pretrain(" in source
+    assert "GESDA_KERNEL(256, 2) tiles(" in source

@@ -5,20 +5,22 @@ from __future__ import annotations
 import ctypes
 
 import pytest
-from emulated import COMPILER, EmulatedDevice, library
+from emulated import COMPILER, library
 
 from gesda.engine import _cuda_records as records
+from gesda.engine._cuda_variants import panel_bytes
 
 
 @pytest.mark.skipif(COMPILER is None, reason="the emulator needs a C++ compiler")
 def test_sizes_and_constants_agree_with_the_kernels():
-    sizes = (ctypes.c_int * 9)()
-    library("fp32").record_sizes(sizes)
-    types = (records.LAYER, records.PART, records.EPOCH, records.DENSE, records.PASS)
+    sizes = (ctypes.c_int * 11)()
+    library("fp32", (2, 16)).record_sizes(sizes)
+    types = (records.LAYER, records.PART, records.EPOCH, records.DENSE, records.PASS, records.SOURCE)
     assert list(sizes) == [
         *(dtype.itemsize for dtype in types),
         records.THREADS,
         records.TILE,
         records.SHARED_BYTES,
-        records.panel_bytes(*EmulatedDevice.panel),
+        panel_bytes(2, 16),
+        records.PANEL_CHUNK,
     ]

@@ -51,14 +51,14 @@ def _emulated(precision: str) -> MakeEngine:
         pytest.skip("the emulator needs a C++ compiler")
     from gesda.engine.cuda import CudaEngine
 
-    return lambda spec: CudaEngine(spec, EmulatedDevice(precision), precision=precision)
+    return lambda spec, **options: CudaEngine(spec, EmulatedDevice(precision), precision=precision, **options)
 
 
 def _cuda(precision: str) -> MakeEngine:
     from gesda.engine._cuda_cupy import CupyDevice
     from gesda.engine.cuda import CudaEngine
 
-    return lambda spec: CudaEngine(spec, CupyDevice(precision), precision=precision)
+    return lambda spec, **options: CudaEngine(spec, CupyDevice(precision), precision=precision, **options)
 
 
 def _factory(engine: str) -> MakeEngine:

@@ -1,0 +1,63 @@
+"""Which variant pretrains fastest: measured once, kept in a file by device and shapes.
+
+May import `gesda.spec` and its own package.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from gesda.engine._cuda_cache import keep, recall
+from gesda.engine._cuda_data import place
+from gesda.engine._cuda_device import Buffers, Device
+from gesda.engine._cuda_pretrain import PretrainRun, layers_of
+from gesda.engine._cuda_records import round_up
+from gesda.engine._cuda_source import kernel_hash
+from gesda.engine._cuda_variants import Variant, candidates
+from gesda.spec import NetworkSpec, PretrainPlan
+
+_REPLAYS = 3  # of a graph, timed together
+
+
+def fastest(spec: NetworkSpec, device: Device, precision: str, plan: PretrainPlan) -> Variant:
+    """The variant that runs epochs of this kind in the least time; measured if it is not known yet."""
+    layers, rows = layers_of(plan), min(plan.batch_size, len(plan.order))
+    widths = [(spec.layers[k].n_visible, spec.layers[k].n_hidden) for k in layers]
+    key = "fastest", device.name, kernel_hash(), precision, widths, rows, plan.training, plan.handoff
+    known = recall(*key)
+    if known is None:
+        times = {variant: _seconds(spec, device, plan, rows, variant) for variant in candidates(device, widths, rows)}
+        best = min(times.items(), key=lambda item: item[1])[0]
+        known = [best.kind, *best.panel]
+        keep(known, *key)
+    kind, tiles, columns = known
+    return Variant(kind, (tiles, columns))
+
+
+def _seconds(spec: NetworkSpec, device: Device, plan: PretrainPlan, rows: int, variant: Variant) -> float:
+    """Seconds of some ticks, on parameters and data made for it."""
+    buffers, width = Buffers(device), spec.layers[plan.first_layer].n_visible
+    shapes = spec.state_shapes()
+
+    def parameter(name: str) -> tuple[int, int, int]:
+        *height, columns = (1, *shapes[name])[-2:]
+        size = height[0] * round_up(columns)
+        values, state0, state1 = (buffers.zeros(size) for _ in range(3))
+        return values, state0, state1
+
+    order = np.arange(rows * device.ticks_of_a_graph * (_REPLAYS + 1), dtype=np.uint32) % rows
+    trial = PretrainPlan(
+        plan.epoch, order, rows, plan.training, plan.learning_rates, plan.first_layer, handoff=plan.handoff
+    )
+    data = place(device, np.zeros((rows, width), np.float32))
+    run = PretrainRun(spec, device, parameter, data, trial, variant)
+    run.start(trial, np.zeros(len(spec.layers), np.int64))
+    run.go_on()
+    device.synchronize()
+    started = time.perf_counter()
+    for _ in range(_REPLAYS):
+        run.go_on()
+    device.synchronize()
+    return time.perf_counter() - started
