@@ -1,12 +1,47 @@
-"""What pyproject.toml cannot say: the package list, in which ``kernels/`` becomes ``gesda.kernels``.
+"""What pyproject.toml cannot say: the package list, in which ``kernels/`` becomes ``gesda.kernels``; compiled kernels.
 
 The metadata are in pyproject.toml; the C++ build is in CMakeLists.txt, which scikit-build-core's setuptools
 plugin finds through ``[tool.scikit-build]`` there (naming the folder here as well is an error).
+
+``GESDA_EMBED_KERNELS="sm_75 sm_87" pip install --no-build-isolation .`` puts the GPU's kernels compiled for these
+targets (or for ``all``) into the package, so that a device needs no compiler. It needs NVRTC (nvidia-cuda-nvrtc).
 """
 
+import importlib.util
+import os
+from pathlib import Path
+
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ENGINE = Path(__file__).parent / "gesda" / "engine"
+
+
+def engine_file(name):
+    """A module of gesda.engine that needs nothing but the standard library; gesda is not installed yet."""
+    spec = importlib.util.spec_from_file_location(name, ENGINE / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class BuildPython(build_py):
+    """Also compiles the GPU's kernels, where that is asked for."""
+
+    def run(self):
+        super().run()
+        targets = os.environ.get("GESDA_EMBED_KERNELS", "").split()
+        if targets and not self.editable_mode:
+            folder = Path(self.build_lib) / "gesda" / "kernels" / "compiled"
+            precisions = ("fp32", "tf32", "fp16")
+            for path in engine_file("_cuda_compile").compile_ahead(
+                engine_file("_cuda_source"), targets, precisions, folder
+            ):
+                print(f"compiled {path.name}", flush=True)
+
 
 setup(
+    cmdclass={"build_py": BuildPython},
     packages=[*find_packages(include=["gesda", "gesda.*"]), "gesda.kernels"],
     package_dir={"gesda.kernels": "kernels"},
     package_data={

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gesda._divergence import squared_error_scale
-from gesda.engine import Data, Engine
+from gesda.engine import Data, Engine, GpuMatrix
 from gesda.schedule import LayerProgress
 from gesda.spec import ACTIVATION_RANGES, LayerSpec, PretrainPlan
 
@@ -24,10 +24,11 @@ class Pretraining:
 
     def __init__(self, engine: Engine, data: Data, probe_size: int) -> None:
         self.engine = engine
-        self.cache, self.cached_layers = data, 0
+        self.cache: Any
+        self.cache, self.cached_layers = engine.place(data), 0
         # A generator of its own: the probe must not shift the shuffles, and be the same for every schedule.
         chosen = np.random.default_rng(0).choice(data.shape[0], min(probe_size, data.shape[0]), replace=False)
-        self.probe: Data | None = data[np.sort(chosen)] if probe_size else None
+        self.probe: Any = data[np.sort(chosen)] if probe_size else None
         self.codes: list[NDArray[np.float32]] = []  # of the probe, by layer
         self.scales = _squared_error_scales(engine.spec.layers, data)
 
@@ -42,7 +43,7 @@ class Pretraining:
         """Run one epoch; None when it was cut short."""
         while self.cached_layers < plan.first_layer:
             k = self.cached_layers  # one layer at a time, so that a resumed training has the same bits
-            self.cache, self.cached_layers = self.engine.encode(self.cache, n_layers=k + 1, first_layer=k), k + 1
+            self.cache, self.cached_layers = self.engine.place(self.cache, k + 1, k), k + 1
         trained = [k for k, trains in enumerate(plan.training) if trains]
         while self.probe is not None and len(self.codes) <= trained[-1]:
             self.codes.append(self._encode_probe(len(self.codes)))
@@ -85,7 +86,10 @@ def _squared_error_scales(layers: tuple[LayerSpec, ...], data: Data) -> dict[int
     """Loss that a layer may healthily start with, where its input's size is known: for `find_divergence`."""
     scales: dict[int | None, float] = {}
     if layers[0].loss == "squared_error":
-        scales[0] = squared_error_scale(data if isinstance(data, np.ndarray) else data.data, data.shape)
+        if isinstance(data, GpuMatrix):
+            scales[0] = 0.5 * (data.mean_square_norm() + data.shape[1])
+        else:
+            scales[0] = squared_error_scale(data if isinstance(data, np.ndarray) else data.data, data.shape)
     for k in range(1, len(layers)):
         if layers[k].loss == "squared_error" and ACTIVATION_RANGES[layers[k - 1].activation] is not None:
             scales[k] = float(layers[k].n_visible)  # encodings in [-1, 1]

@@ -228,8 +228,12 @@ class Trainer:
             "stopping": [n_iter_no_change, tol, early_stopping],
         }
 
+        placed: Any = None  # not before the first epoch: a restored call may have seen them all
+
         def run(plan: FinetunePlan, call: Call) -> list[Record] | None:
-            stats = self.engine.finetune_epoch(data, targets, plan, sample_weight, self._poll)
+            nonlocal placed
+            placed = self.engine.place(data) if placed is None else placed
+            stats = self.engine.finetune_epoch(placed, targets, plan, sample_weight, self._poll)
             if not stats.completed:
                 return None
             record: Record = {

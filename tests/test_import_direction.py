@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "schedule": {"spec"},
     "engine": {"spec"},
     "model_io": {"spec"},
-    "ingest": {"spec"},
+    "ingest": {"spec", "engine"},
     "callbacks": {"spec", "model_io"},
     "datasets": {"spec", "ingest"},
     "diagnostics": {"spec", "engine"},

@@ -81,6 +81,9 @@ class RowEngine:
         self.spec = spec
         self.state = {name: np.zeros(shape, np.float32) for name, shape in spec.state_shapes().items()}
 
+    def place(self, data, n_layers=0, first_layer=0):
+        return data if n_layers <= first_layer else self.encode(data, n_layers, first_layer)
+
     def get_state(self):
         return {name: array.copy() for name, array in self.state.items()}
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from gesda import __version__
 from gesda.datasets import BUILTIN
+from gesda.spec import PRECISIONS
 
 _DATA_HELP = """data:
   a built-in set or a file, its kind known by its name (all but .npy and .npz also gzipped):
@@ -38,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_transform(commands)
     _add_info(commands)
     _add_bench(commands)
+    _add_warmup(commands)
     return parser
 
 
@@ -77,6 +81,23 @@ def _shapes(text: str) -> tuple[tuple[int, int], ...]:
     if any(len(pair) != 2 or min(pair) < 1 for pair in pairs):
         raise ValueError
     return tuple((pair[0], pair[1]) for pair in pairs)
+
+
+GPU_PRECISIONS = ("fp32", "tf32", "fp16")
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if not set(names) <= set(GPU_PRECISIONS):
+        raise ValueError
+    return names
+
+
+def _targets(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if text != "all" and not all(re.fullmatch(r"sm_\d+", name) for name in names):
+        raise ValueError
+    return names
 
 
 def _fraction(text: str) -> float:
@@ -139,7 +160,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=("auto", "cpu", "reference"), help="what computes (default: auto)")
+    parser.add_argument("--device", metavar="DEVICE", help="what computes: auto, cpu, cuda, cuda:1 or reference (auto)")
     parser.add_argument("--jobs", type=_kind(int, "a whole number"), metavar="N", help="threads (default: all)")
 
 
@@ -172,7 +193,7 @@ TRAINING: tuple[tuple[str, str, str, Callable[[str], Any], str], ...] = (
     ("--batch-size", "batch_size", "auto", literal, "rows of a minibatch, or auto (128, less on small data)"),
     ("--dropout", "dropout", "0", literal, "dropout rate of the hidden units while fine-tuning"),
     ("--alpha", "alpha", "0", literal, "weight of the L2 penalty while fine-tuning"),
-    ("--precision", "precision", "fp32", literal, "fp32 or bf16"),
+    ("--precision", "precision", "fp32", literal, "fp32, bf16 (cpu), tf32 or fp16 (cuda)"),
 )
 
 
@@ -329,5 +350,27 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument(
         "--seconds", type=_kind(float, "a number"), default=1.0, metavar="S", help="per measurement (1)"
     )
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the products (fp32)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the products (fp32)")
     _add_device(parser)
+
+
+def _add_warmup(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "warmup",
+        "compile the GPU's kernels ahead and check that it computes what it should",
+        "Afterwards the first training starts at once, and device=auto takes the GPU.\n\n"
+        "examples:\n  gesda warmup --precision fp32,tf32\n"
+        "  gesda warmup --targets sm_87 --output kernels/   (for a board without a compiler; needs no GPU)",
+        "_warmup:run",
+    )
+    parser.add_argument(
+        "--precision", type=_kind(_precisions, "precisions such as fp32,tf32"), default=("fp32",), metavar="P",
+        help="of the products: fp32, tf32, fp16 (fp32)",
+    )  # fmt: skip
+    parser.add_argument("--device", metavar="DEVICE", help="which GPU: cuda, cuda:1 and so on (cuda)")
+    parser.add_argument(
+        "--targets", type=_kind(_targets, "targets such as sm_75,sm_87, or all"), metavar="SM",
+        help="write kernels for these GPUs instead: sm_75 to sm_120, or all",
+    )  # fmt: skip
+    parser.add_argument("--output", "-o", type=Path, metavar="FOLDER", help="where to (this installation)")

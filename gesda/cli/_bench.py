@@ -48,12 +48,12 @@ def _measure(arguments: argparse.Namespace, n_visible: int, n_hidden: int, batch
     limit = 4.0 * math.sqrt(6.0 / (n_visible + n_hidden))
     weights = rng.uniform(-limit, limit, size=(n_visible, n_hidden)).astype(np.float32)
     engine.set_state({"layers.0.W": weights})
-    data = rng.random((16 * batch, n_visible), dtype=np.float32)
+    data = engine.place(rng.random((16 * batch, n_visible), dtype=np.float32))
     epoch = 0
 
     def run_steps(n_steps: int) -> float:
         nonlocal epoch
-        order = (np.arange(n_steps * batch) % len(data)).astype(np.uint32)
+        order = (np.arange(n_steps * batch) % data.shape[0]).astype(np.uint32)
         plan = PretrainPlan(epoch, order, batch, (True,), (0.01,))
         epoch += 1
         started = time.perf_counter()

@@ -7,21 +7,38 @@ statistics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gesda.engine._cuda_matrix import GpuMatrix, is_gpu_array
 from gesda.spec import FinetunePlan, FinetuneStats, NetworkSpec, PretrainPlan, PretrainStats
 
 if TYPE_CHECKING:
     import scipy.sparse
 
+__all__ = [
+    "DEVICES",
+    "Array",
+    "Data",
+    "Engine",
+    "GpuMatrix",
+    "Poll",
+    "check_device",
+    "check_gpu",
+    "compile_kernels",
+    "is_gpu_array",
+    "select",
+]
+
 Array: TypeAlias = NDArray[Any]
 #: Rows of samples: a C-contiguous float32 array (n_samples, n_visible), or a CSR array of float32. The cuda engine
 #: also takes float16 and uint8 arrays, and matrices in GPU memory.
-Data: TypeAlias = "NDArray[np.float32] | scipy.sparse.csr_array"
+Data: TypeAlias = "NDArray[np.float32] | scipy.sparse.csr_array | GpuMatrix"
 #: Called every 0.1 s or so with the fraction of the epoch done; True asks the engine to stop.
 #: An exception raised in it (KeyboardInterrupt too) stops the epoch and propagates.
 Poll: TypeAlias = Callable[[float], bool]
@@ -94,6 +111,14 @@ class Engine(Protocol):
         """The head's output: class probabilities (softmax) or values (linear), (n_samples, n_outputs)."""
 
 
+def check_device(device: Any) -> str:
+    """Raise ValueError for what no engine is made for."""
+    if not (isinstance(device, str) and (device in DEVICES or re.fullmatch(r"cuda:\d+", device))):
+        known = ", ".join(map(repr, DEVICES))
+        raise ValueError(f"device must be one of {known}, or 'cuda:1' and so on for other GPUs; got {device!r}.")
+    return device
+
+
 def select(
     device: str,
     spec: NetworkSpec,
@@ -129,10 +154,7 @@ def select(
     RuntimeError
         When the device cannot be used on this machine.
     """
-    kind, _, index = device.partition(":")
-    if kind not in DEVICES or (index and not (kind == "cuda" and index.isdecimal())):
-        known = ", ".join(map(repr, DEVICES))
-        raise ValueError(f"device must be one of {known}, or 'cuda:1' and so on for other GPUs; got {device!r}.")
+    kind, _, index = check_device(device).partition(":")
     if kind == "reference":
         from gesda.engine.reference import ReferenceEngine
 
@@ -148,3 +170,71 @@ def select(
     from gesda.engine.cpu import CpuEngine
 
     return CpuEngine(spec, precision=precision if precision == "bf16" else "fp32", n_jobs=n_jobs)
+
+
+def check_gpu(precision: str, device: str = "cuda") -> tuple[str, dict[str, float]]:
+    """Compile the kernels that most trainings use, and compare trainings with the reference engine's.
+
+    That a GPU passes is kept in the user's cache folder; `select` with "auto" takes only such ones.
+
+    Parameters
+    ----------
+    precision : {"fp32", "tf32", "fp16"}
+    device : str
+        "cuda", or "cuda:1" and so on.
+
+    Returns
+    -------
+    name : str
+        Of the GPU.
+    differences : dict of float
+        The largest difference of a parameter for each phase, relative to the largest change of its array.
+
+    Raises
+    ------
+    ValueError
+        For another device or precision.
+    RuntimeError
+        When there is no usable GPU, or it does not compute what it should.
+    """
+    from gesda.engine._cuda_check import check
+    from gesda.engine.cuda import CudaEngine, gpu
+
+    kind, _, index = check_device(device).partition(":")
+    if kind != "cuda":
+        raise ValueError(f"device must be 'cuda', or 'cuda:1' and so on; got {device!r}.")
+    found = gpu(precision, int(index or 0))
+    differences = check(
+        lambda spec, variant: CudaEngine(spec, found, precision=precision, variant=variant), found, precision
+    )
+    return found.name, differences
+
+
+def compile_kernels(targets: Sequence[str], precisions: Sequence[str], folder: Path | None = None) -> Iterator[Path]:
+    """Compile the GPU's kernels ahead, for machines without a compiler; needs NVRTC, no GPU.
+
+    Parameters
+    ----------
+    targets : sequence of str
+        Real architectures such as "sm_87"; or "all" alone.
+    precisions : sequence of {"fp32", "tf32", "fp16"}
+    folder : Path or None
+        Where to; None is where this installation of GeSdA looks for them.
+
+    Yields
+    ------
+    path : Path
+        Each file when it is written.
+
+    Raises
+    ------
+    ValueError
+        For a target that is not named so.
+    RuntimeError
+        Without NVRTC, or when it fails.
+    """
+    from gesda.engine import _cuda_source
+    from gesda.engine._cuda_compile import compile_ahead
+
+    chosen = Path(str(_cuda_source.kernel_folder())) / "compiled" if folder is None else folder
+    return compile_ahead(_cuda_source, targets, precisions, chosen)

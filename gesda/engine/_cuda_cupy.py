@@ -41,7 +41,6 @@ class CupyDevice:
     """
 
     ticks_of_a_graph = 64
-    panels = SHAPES
 
     def __init__(self, precision: str, index: int = 0, memory_limit: int | None = None) -> None:
         if precision not in ARITHMETICS:
@@ -72,6 +71,12 @@ class CupyDevice:
             self._stream, self._copies = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
             self._pool = cupy.cuda.MemoryPool()
             self._pool.set_limit(size=memory_limit or 0)
+        # Without a compiler there is what came compiled.
+        self.panels = tuple(
+            shape
+            for shape in SHAPES
+            if _has_compiler(cupy) or compiled_file(precision, "panels", shape, capability) is not None
+        )
         self.name = properties["name"].decode()
         self.multiprocessors = int(properties["multiProcessorCount"])
         self.most_shared_bytes = int(properties["sharedMemPerBlockOptin"])
@@ -241,3 +246,11 @@ class CupyDevice:
             event = self._cupy.cuda.Event(disable_timing=True)
             event.record(earlier)
             later.wait_event(event)
+
+
+def _has_compiler(cupy: Any) -> bool:
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except Exception:  # of the loader: whatever it is, nothing can be compiled
+        return False
+    return True

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from gesda.engine import Array, Data
+from gesda.engine import Array
 from gesda.engine._cuda_device import Buffers, Device
 from gesda.engine._cuda_records import STORAGES
 
@@ -58,7 +58,7 @@ class HostRows:
 
     ndim = 2
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: NDArray[Any] | scipy.sparse.csr_array) -> None:
         self.shape, self._sparse = data.shape, bool(scipy.sparse.issparse(data))
         self._data: Any = data
         self.dtype = np.dtype(np.float32) if self._sparse else np.dtype(data.dtype)

@@ -1,4 +1,7 @@
-"""The kernels' source as one string: CuPy's cache of compiled kernels does not see included files."""
+"""The kernels' source as one string: CuPy's cache of compiled kernels does not see included files.
+
+Standard library only, and nothing of gesda: setup.py runs this before anything is installed.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,25 @@ import hashlib
 import importlib.resources
 import re
 from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 #: Values of GESDA_ARITHMETIC, by precision.
 ARITHMETICS = {"fp32": 0, "tf32": 1, "fp16": 2}
 #: Values of GESDA_MODULE: what is compiled together.
 MODULES = {"tiles": 0, "panels": 1, "persistent": 2, "dense": 3}
 _INCLUDE = re.compile(r'^#include "(?:.*/)?([\w.]+)"$', re.MULTILINE)
+
+
+def kernel_folder() -> Traversable:
+    """Where the kernels lie: the package `gesda.kernels`, or a checkout's folder before anything is installed."""
+    try:
+        return importlib.resources.files("gesda.kernels")
+    except ModuleNotFoundError:
+        return Path(__file__).parents[2] / "kernels"
 
 
 @cache
@@ -23,7 +39,7 @@ def kernel_source() -> str:
     str
     """
     seen: set[str] = set()
-    folder = importlib.resources.files("gesda.kernels")
+    folder = kernel_folder()
 
     def text_of(name: str) -> str:
         if name in seen or name == "emulated_device.hpp":  # of the tests
@@ -63,7 +79,7 @@ def cubin_name(precision: str, module: str, panel: tuple[int, int], capability: 
 
 def compiled_file(precision: str, module: str, panel: tuple[int, int], capability: int) -> str | None:
     """A module compiled ahead that runs on a compute capability: for it, or an older one with the same major number."""
-    folder = importlib.resources.files("gesda.kernels").joinpath("compiled")
+    folder = kernel_folder().joinpath("compiled")
     for older in range(capability, capability // 10 * 10 - 1, -1):
         file = folder.joinpath(cubin_name(precision, module, panel, older))
         if file.is_file():

@@ -41,17 +41,19 @@ def _seconds(spec: NetworkSpec, device: Device, plan: PretrainPlan, rows: int, v
     buffers, width = Buffers(device), spec.layers[plan.first_layer].n_visible
     shapes = spec.state_shapes()
 
+    rng = np.random.default_rng(0)  # zeros would be multiplied faster
+
     def parameter(name: str) -> tuple[int, int, int]:
         *height, columns = (1, *shapes[name])[-2:]
-        size = height[0] * round_up(columns)
-        values, state0, state1 = (buffers.zeros(size) for _ in range(3))
-        return values, state0, state1
+        values = np.zeros((height[0], round_up(columns)), np.float32)
+        values[:, :columns] = rng.normal(0.0, 0.03, (height[0], columns))
+        return buffers.put(values), buffers.zeros(values.size), buffers.zeros(values.size)
 
     order = np.arange(rows * device.ticks_of_a_graph * (_REPLAYS + 1), dtype=np.uint32) % rows
     trial = PretrainPlan(
         plan.epoch, order, rows, plan.training, plan.learning_rates, plan.first_layer, handoff=plan.handoff
     )
-    data = place(device, np.zeros((rows, width), np.float32))
+    data = place(device, rng.random((rows, width), dtype=np.float32))
     run = PretrainRun(spec, device, parameter, data, trial, variant)
     run.start(trial, np.zeros(len(spec.layers), np.int64))
     run.go_on()

@@ -27,9 +27,7 @@ from gesda.engine._reference_noise import corrupt, dropout_scale
 from gesda.spec import FinetunePlan, FinetuneStats, NetworkSpec, OptimizerSpec, PretrainPlan, PretrainStats
 
 if TYPE_CHECKING:
-    import scipy.sparse
-
-    Data: TypeAlias = "NDArray[np.float32] | scipy.sparse.csr_array"
+    from gesda.engine import Data
 
 __all__ = ["ReferenceEngine", "finetune_objective", "finetune_step", "layer_step", "objective"]
 
@@ -43,7 +41,8 @@ def _rows(data: Data, rows: NDArray[np.uint32]) -> Float:
 
 
 def _dense(data: Data) -> Float:
-    return np.asarray(data if isinstance(data, np.ndarray) else data.toarray(), dtype=np.float64)
+    given: Any = data
+    return np.asarray(data if isinstance(data, np.ndarray) else given.toarray(), dtype=np.float64)
 
 
 def _minibatches(order: NDArray[np.uint32], batch_size: int) -> Iterator[NDArray[np.uint32]]:

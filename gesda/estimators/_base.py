@@ -100,12 +100,18 @@ class StackMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             arrays = [(name, array) for name, array in state.items() if known.get(name) == array.shape]
         else:
             arrays = _network.initial_parameters(spec, _generator(seed, "weights"))
-        engine = select(checked["device"], spec, precision=checked["precision"], n_jobs=_threads(checked["n_jobs"]))
+        engine = self._make_engine(spec)
         for name, array in arrays:
             engine.set_state({name: array})
         trainer = Trainer(engine, callbacks=self._callbacks(), probe_size=checked["probe_size"])
         trainer.history[:] = self.history_ if proceed else []
         return trainer, progress
+
+    def _make_engine(self, spec: NetworkSpec) -> Engine:
+        return select(
+            self.device, spec, precision=self.precision, n_jobs=_threads(self.n_jobs),
+            memory_limit=self.memory_limit, tune=self.tune,
+        )  # fmt: skip
 
     def _callbacks(self) -> list[Any]:
         callbacks = self.callbacks
@@ -169,7 +175,7 @@ class StackMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     # ---- what a prediction needs ------------------------------------------------------------------
     def _data(self, X: Any) -> Data:
         check_is_fitted(self, "_parameters")
-        return as_data(X, estimator=self)
+        return as_data(X, estimator=self, device=self.device)
 
     def _run(self, method: str, *arguments: Any, **options: Any) -> NDArray[np.float32]:
         """Call a method of the engine, which is made if there is none yet."""
@@ -179,7 +185,7 @@ class StackMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
                 # Without momentum or moments: predictions need no state of an optimiser.
                 head = self._spec.head and replace(self._spec.head, optimizer=OptimizerSpec("sgd"))
                 spec = replace(self._spec, optimizer=OptimizerSpec("sgd"), head=head)
-                engine = select(self.device, spec, precision=self.precision, n_jobs=_threads(self.n_jobs))
+                engine = self._make_engine(spec)
                 engine.set_state(self._parameters)
                 runtime.engine = engine
             result: NDArray[np.float32] = getattr(runtime.engine, method)(*arguments, **options)

@@ -97,10 +97,16 @@ _TRAINING = """
     probe_size : int, default=256
         Samples on which the drift of the encodings is measured after each epoch of pretraining; 0 for no
         measurement.
-    device : {"auto", "cpu", "reference"}, default="auto"
-        What computes. "reference" is slow and plain NumPy in float64.
-    precision : {"fp32", "bf16"}, default="fp32"
-        Of the operands of matrix products; weights and sums are float32.
+    device : {"auto", "cpu", "cuda", "reference"}, default="auto"
+        What computes: the processor, the first GPU ("cuda:1" is the second one), or slow and plain NumPy in float64.
+        "auto" takes the GPU if there is one that ``gesda warmup`` has checked.
+    precision : {"fp32", "bf16", "tf32", "fp16"}, default="fp32"
+        Of the operands of matrix products; weights and sums are float32. bf16 is the cpu's, tf32 and fp16 are the
+        GPU's, in whose place the cpu computes in fp32.
+    memory_limit : int or None, default=None
+        Bytes of GPU memory that may be used; None means all that is free. Data that do not fit stream from the host.
+    tune : bool, default=False
+        Whether to measure on the GPU, once for each network and minibatch, which kernels are the fastest.
     n_jobs : int or None, default=None
         Threads; None and -1 mean all that this process may use. The results do not depend on it.
     random_state : int, RandomState instance or None, default=None

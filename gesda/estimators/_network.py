@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gesda.engine import check_device
 from gesda.ingest import row_chunks
 from gesda.schedule import RATE_SCHEDULES, SCHEDULES
 from gesda.spec import (
@@ -45,7 +46,6 @@ _NAMES: dict[str, Sequence[str]] = {
     "pretrain_solver": SOLVERS,
     "learning_rate": RATE_SCHEDULES,
     "precision": PRECISIONS,
-    "device": ("auto", "cpu", "reference"),
 }
 _REALS: dict[str, _Interval] = {
     "noise_level": _NOT_NEGATIVE,
@@ -71,7 +71,7 @@ _INTEGERS: dict[str, int] = {
     "n_iter_no_change": 1,
     "probe_size": 0,
 }
-_BOOLEANS = ("tied_weights", "nesterovs_momentum", "early_stopping", "warm_start")
+_BOOLEANS = ("tied_weights", "nesterovs_momentum", "early_stopping", "warm_start", "tune")
 
 #: Parameters that take one value, or one for each layer (besides `emphasis` and `pretrain_learning_rate`).
 PER_LAYER = (
@@ -138,6 +138,10 @@ def check_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
         if not (_is_integer(batch_size) and batch_size >= 1):
             raise ValueError(f"batch_size must be 'auto' or an integer of at least 1; got {batch_size!r}.")
         checked["batch_size"] = int(batch_size)
+    checked["device"] = check_device(params["device"])
+    limit = params["memory_limit"]
+    if limit is not None and not (_is_integer(limit) and limit >= 1):
+        raise ValueError(f"memory_limit must be None or a number of bytes of at least 1; got {limit!r}.")
     n_jobs = params["n_jobs"]
     if n_jobs is not None and not (_is_integer(n_jobs) and n_jobs != 0):
         raise ValueError(f"n_jobs must be None, a number of threads, or -1 for all; got {n_jobs!r}.")

@@ -74,7 +74,7 @@ class SupervisedStack(StackMixin):
         """The samples of `fit` and, below them, those without labels."""
         if X_unlabeled is None:
             return data
-        return concatenate_rows(data, as_data(X_unlabeled, estimator=self, name="X_unlabeled"))
+        return concatenate_rows(data, as_data(X_unlabeled, estimator=self, name="X_unlabeled", device=self.device))
 
     def _train(
         self,

@@ -82,6 +82,8 @@ class StackedDenoisingAutoencoder(StackMixin):
         probe_size: int = 256,
         device: str = "auto",
         precision: str = "fp32",
+        memory_limit: int | None = None,
+        tune: bool = False,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -116,6 +118,8 @@ class StackedDenoisingAutoencoder(StackMixin):
         self.probe_size = probe_size
         self.device = device
         self.precision = precision
+        self.memory_limit = memory_limit
+        self.tune = tune
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -144,7 +148,9 @@ class StackedDenoisingAutoencoder(StackMixin):
         """
         checked = self._check()
         proceed = bool(checked["warm_start"]) and self._is_trained()
-        self._train(as_data(X, estimator=self, reset=not proceed), checked, proceed=proceed, one_epoch=False)
+        self._train(
+            as_data(X, estimator=self, reset=not proceed, device=self.device), checked, proceed=proceed, one_epoch=False
+        )
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> StackedDenoisingAutoencoder:
@@ -168,7 +174,9 @@ class StackedDenoisingAutoencoder(StackMixin):
         """
         checked = self._check()
         proceed = self._is_trained()
-        self._train(as_data(X, estimator=self, reset=not proceed), checked, proceed=proceed, one_epoch=True)
+        self._train(
+            as_data(X, estimator=self, reset=not proceed, device=self.device), checked, proceed=proceed, one_epoch=True
+        )
         return self
 
     def score(self, X: Any, y: Any = None) -> float:

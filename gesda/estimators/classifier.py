@@ -114,6 +114,8 @@ class SdAClassifier(ClassifierMixin, SupervisedStack):  # type: ignore[misc]
         probe_size: int = 256,
         device: str = "auto",
         precision: str = "fp32",
+        memory_limit: int | None = None,
+        tune: bool = False,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -160,6 +162,8 @@ class SdAClassifier(ClassifierMixin, SupervisedStack):  # type: ignore[misc]
         self.probe_size = probe_size
         self.device = device
         self.precision = precision
+        self.memory_limit = memory_limit
+        self.tune = tune
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -196,7 +200,7 @@ class SdAClassifier(ClassifierMixin, SupervisedStack):  # type: ignore[misc]
         checked = self._check()
         proceed = bool(checked["warm_start"]) and self._is_trained()
         self._require(y)
-        data = as_data(X, estimator=self, reset=not proceed)
+        data = as_data(X, estimator=self, reset=not proceed, device=self.device)
         labels, labelled = _labels.find_labels(y, self.classes_ if proceed else None)
         classes = self.classes_ if proceed else np.unique(labels)
         supervision = self._supervision(data, labels, labelled, classes, sample_weight)
@@ -237,7 +241,7 @@ class SdAClassifier(ClassifierMixin, SupervisedStack):  # type: ignore[misc]
         checked = self._check()
         proceed = self._is_trained()
         self._require(y)
-        data = as_data(X, estimator=self, reset=not proceed)
+        data = as_data(X, estimator=self, reset=not proceed, device=self.device)
         known = self.classes_ if proceed else None
         if classes is not None:
             given = np.unique(classes)

@@ -117,6 +117,8 @@ class SdARegressor(RegressorMixin, SupervisedStack):  # type: ignore[misc]
         probe_size: int = 256,
         device: str = "auto",
         precision: str = "fp32",
+        memory_limit: int | None = None,
+        tune: bool = False,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -162,6 +164,8 @@ class SdARegressor(RegressorMixin, SupervisedStack):  # type: ignore[misc]
         self.probe_size = probe_size
         self.device = device
         self.precision = precision
+        self.memory_limit = memory_limit
+        self.tune = tune
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -242,7 +246,7 @@ class SdARegressor(RegressorMixin, SupervisedStack):  # type: ignore[misc]
         checked = self._check()
         proceed = self._is_trained() and (one_epoch or bool(checked["warm_start"]))
         self._require(y)
-        data = as_data(X, estimator=self, reset=not proceed)
+        data = as_data(X, estimator=self, reset=not proceed, device=self.device)
         targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         if targets.ndim == 2 and targets.shape[1] == 1:
             targets = column_or_1d(targets, warn=True)

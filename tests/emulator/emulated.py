@@ -49,7 +49,7 @@ def compile_kernels(kernels: Path, precision: str, panel: tuple[int, int], *opti
 
 
 @cache
-def library(precision: str, panel: tuple[int, int]) -> ctypes.CDLL:
+def compiled_kernels(precision: str, panel: tuple[int, int]) -> ctypes.CDLL:
     """Compile the product's kernels, once a process."""
     return compile_kernels(ROOT / "kernels", precision, panel)
 
@@ -71,9 +71,15 @@ class EmulatedDevice:
     most_shared_bytes = 1 << 20
     ticks_of_a_graph = 3
 
-    def __init__(self, precision: str, panel: tuple[int, int] = (2, 16), memory: int = 1 << 40) -> None:
+    def __init__(
+        self,
+        precision: str,
+        panel: tuple[int, int] = (2, 16),
+        memory: int = 1 << 40,
+        library: ctypes.CDLL | None = None,
+    ) -> None:
         self.panels, self.memory = (panel,), memory
-        self.library = library(precision, panel)
+        self.library = compiled_kernels(precision, panel) if library is None else library
         self._rng = np.random.default_rng()
         self._arrays: list[tuple[Any, tuple[int, int], Any]] = []
         self._captured: list[Callable[[], None]] | None = None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
 import re
-from functools import cache
-from pathlib import Path
 
 import pytest
 
-from gesda.engine._cuda_source import compile_options, kernel_source
+from gesda.engine import _cuda_compile, _cuda_source
+from gesda.engine._cuda_compile import CompileError, compile_ahead, compile_source, nvrtc
+from gesda.engine._cuda_source import compile_options, compiled_file, kernel_source
 
 #: Module, shape of panels, precision, target: every module in every precision, old and new targets, the largest shapes.
 VARIANTS = (
@@ -33,35 +31,19 @@ VARIANTS = (
 MOST_REGISTERS = {"advance": 128, "dense": 128, "tiles": 128, "panels": 255, "persistent": 255}
 
 
-@cache
-def nvrtc() -> ctypes.CDLL:
-    spec = importlib.util.find_spec("nvidia")
-    folders = [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or []]
-    found = sorted(path for folder in folders for path in folder.rglob("libnvrtc.so.*") if "builtins" not in path.name)
-    if not found:
-        pytest.skip("needs NVRTC: pip install nvidia-cuda-nvrtc")
-    return ctypes.CDLL(str(found[-1]))
-
-
-def compiled(source: str, options: tuple[str, ...]) -> tuple[int, str]:
-    """NVRTC's verdict and log."""
-    library, program = nvrtc(), ctypes.c_void_p()
-    library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
-    words = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
-    status = library.nvrtcCompileProgram(program, len(options), words)
-    size = ctypes.c_size_t()
-    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    log = ctypes.create_string_buffer(size.value)
-    library.nvrtcGetProgramLog(program, log)
-    library.nvrtcDestroyProgram(ctypes.byref(program))
-    return status, log.value.decode()
+@pytest.fixture(autouse=True)
+def compiler():
+    try:
+        nvrtc()
+    except RuntimeError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize(("module", "panel", "precision", "target"), VARIANTS)
 def test_kernels_compile_without_spills(module, panel, precision, target):
     options = (*compile_options(precision, module, panel), f"--gpu-architecture={target}", "--ptxas-options=-v")
-    status, log = compiled(kernel_source(), options)
-    assert status == 0, log
+    cubin, log = compile_source(kernel_source(), options)
+    assert cubin.startswith(b"\x7fELF")
     parts = re.split(r"Compiling entry function '(\w+)'", log)[1:]
     logs = dict(zip(parts[::2], parts[1::2], strict=True))
     assert sorted(logs) == sorted(("advance", module)), log
@@ -75,3 +57,25 @@ def test_the_source_is_one_string_without_includes():
     assert "#include" not in source.replace('#include "emulated_device.hpp"', "")
     assert source.count("GESDA_FN void philox(") == 1
     assert "GESDA_KERNEL(256, 2) tiles(" in source
+
+
+def test_an_error_of_the_compiler_is_told():
+    with pytest.raises(CompileError, match=r"kernels.cu\(1\): error"):
+        compile_source("nonsense", ("--gpu-architecture=sm_90",))
+
+
+def test_kernels_compiled_ahead_are_found_by_the_devices_they_run_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(_cuda_compile, "AHEAD", (("dense", (0, 0)), ("panels", (1, 8))))
+    monkeypatch.setattr(_cuda_source, "kernel_folder", lambda: tmp_path)
+    source = kernel_source()  # known before the folder is another
+    folder = tmp_path / "compiled"
+    folder.mkdir()
+    (folder / "0123456789abcdef-dense-fp32-sm_80.cubin").write_bytes(b"of an earlier version")
+    files = list(compile_ahead(_cuda_source, ("sm_75", "sm_80"), ("tf32",), folder))
+    assert sorted(folder.iterdir()) == sorted(files) and len(files) == 2 and source
+    for capability, found in ((80, True), (87, True), (89, True), (75, False), (90, False)):
+        assert (compiled_file("tf32", "panels", (1, 8), capability) is not None) == found
+    assert compiled_file("fp16", "panels", (1, 8), 80) is None
+    assert compiled_file("tf32", "panels", (2, 8), 80) is None
+    with pytest.raises(ValueError, match="targets are named sm_75 to sm_120; got '80'"):
+        next(compile_ahead(_cuda_source, ("80",), ("tf32",), folder))

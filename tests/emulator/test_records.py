@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 import pytest
-from emulated import COMPILER, library
+from emulated import COMPILER, compiled_kernels
 
 from gesda.engine import _cuda_records as records
 from gesda.engine._cuda_variants import panel_bytes
@@ -14,7 +14,7 @@ from gesda.engine._cuda_variants import panel_bytes
 @pytest.mark.skipif(COMPILER is None, reason="the emulator needs a C++ compiler")
 def test_sizes_and_constants_agree_with_the_kernels():
     sizes = (ctypes.c_int * 11)()
-    library("fp32", (2, 16)).record_sizes(sizes)
+    compiled_kernels("fp32", (2, 16)).record_sizes(sizes)
     types = (records.LAYER, records.PART, records.EPOCH, records.DENSE, records.PASS, records.SOURCE)
     assert list(sizes) == [
         *(dtype.itemsize for dtype in types),
