@@ -4,7 +4,8 @@ The metadata are in pyproject.toml; the C++ build is in CMakeLists.txt, which sc
 plugin finds through ``[tool.scikit-build]`` there (naming the folder here as well is an error).
 
 ``GESDA_EMBED_KERNELS="sm_75 sm_87" pip install --no-build-isolation .`` puts the GPU's kernels compiled for these
-targets (or for ``all``) into the package, so that a device needs no compiler. It needs NVRTC (nvidia-cuda-nvrtc).
+targets (or for ``all``) into the package, so that a device needs no compiler; ``GESDA_EMBED_PRECISIONS="fp16"`` only
+those of a precision. It needs NVRTC (nvidia-cuda-nvrtc).
 """
 
 import importlib.util
@@ -33,7 +34,7 @@ class BuildPython(build_py):
         targets = os.environ.get("GESDA_EMBED_KERNELS", "").split()
         if targets and not self.editable_mode:
             folder = Path(self.build_lib) / "gesda" / "kernels" / "compiled"
-            precisions = ("fp32", "tf32", "fp16")
+            precisions = os.environ.get("GESDA_EMBED_PRECISIONS", "fp32 tf32 fp16").split()
             for path in engine_file("_cuda_compile").compile_ahead(
                 engine_file("_cuda_source"), targets, precisions, folder
             ):

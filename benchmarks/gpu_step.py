@@ -1,107 +1,75 @@
-"""Microseconds of a pretraining step of all layers on a GPU, by GeSdA's kernels.
+"""Microseconds of a pretraining step of all layers on a GPU, by GeSdA's kernels alone, in one process.
 
-An epoch is timed at two lengths; their difference, by the difference in steps, is a step: what an epoch
-costs once (uploads, the capture of the graph) cancels. Needs CuPy and a GPU; with --quick and
---emulated it runs anywhere and measures nothing.
+What a profiler or compute-sanitizer is pointed at; gpu_speed.py sets the same kernels beside their peers. Needs CuPy
+and a GPU; with --quick and --emulated it runs anywhere and measures nothing.
 """
 
 from __future__ import annotations
 
 import itertools
 import sys
-import time
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import common  # first: frees OpenBLAS before NumPy loads
+import gpu_common
 import numpy as np
 
 BENCHMARK = "gpu_step"
-NETS = ((784, 1000, 1000, 1000), (784, 500, 500, 2000), (945, 256, 128, 64))
-BATCHES = (20, 100, 256, 1024)
-PRECISIONS = ("tf32", "fp16", "fp32")
 
 
-def make_device(precision: str, emulated: bool) -> Any:
-    """The GPU, or the tests' emulator."""
-    if emulated:
-        sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "emulator"))
-        from emulated import EmulatedDevice
-
-        return EmulatedDevice(precision)
-    from gesda.engine._cuda_cupy import CupyDevice
-
-    return CupyDevice(precision)
-
-
-def microseconds(device: Any, widths: tuple[int, ...], batch: int, steps: tuple[int, int], rounds: int) -> list[float]:
+def measure(
+    widths: Sequence[int], batch: int, device: Any, precision: str, variant: str, arguments: Any
+) -> list[float]:
     """Microseconds a step, once a round."""
-    from gesda.engine.cuda import CudaEngine
-    from gesda.spec import LayerSpec, NetworkSpec, PretrainPlan
-
-    rng = np.random.default_rng(1)
-    spec = NetworkSpec(tuple(LayerSpec(n, m) for n, m in itertools.pairwise(widths)), seed=3)
-    engine = CudaEngine(spec, device)
-    for name, shape in spec.parameter_shapes().items():
-        if len(shape) == 2:
-            engine.set_state({name: rng.normal(0.0, 0.05, shape).astype(np.float32)})
-    data = rng.random((4 * batch, widths[0]), dtype=np.float32)
-    layers = len(spec.layers)
-
-    def seconds(n_steps: int) -> float:
-        order = rng.integers(0, len(data), n_steps * batch).astype(np.uint32)
-        plan = PretrainPlan(0, order, batch, (True,) * layers, (0.05,) * layers)
-        begin = time.perf_counter()
-        stats = engine.pretrain_epoch(data, plan)
-        if not np.isfinite(stats.loss).all():
-            raise RuntimeError(f"the losses are {stats.loss}")
-        return time.perf_counter() - begin
-
-    seconds(steps[0])  # compiles and warms up
-    return [1e6 * (seconds(steps[1]) - seconds(steps[0])) / (steps[1] - steps[0]) for _ in range(rounds)]
+    rng = np.random.default_rng()
+    engine = gpu_common.make_engine(gpu_common.make_spec(widths), device, precision, variant)
+    gpu_common.set_weights(engine, rng)
+    data = engine.place(rng.random((4 * batch, widths[0]), dtype=np.float32))
+    seconds = partial(gpu_common.Epochs(engine, batch, rng).run, data, 4 * batch)
+    seconds(arguments.steps[0])  # compiles and warms up
+    return [gpu_common.microseconds(seconds, arguments.steps) for _ in range(arguments.rounds)]
 
 
-def gpu_info() -> dict[str, Any]:
-    """Name, memory and versions of the device."""
-    import cupy
-
-    properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
-    return {
-        "name": properties["name"].decode(),
-        "memory_bytes": properties["totalGlobalMem"],
-        "multiprocessors": properties["multiProcessorCount"],
-        "compute_capability": cupy.cuda.Device().compute_capability,
-        "driver": cupy.cuda.runtime.driverGetVersion(),
-        "runtime": cupy.cuda.runtime.runtimeGetVersion(),
-        "cupy": cupy.__version__,
-    }
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Command line."""
+def main(argv: list[str] | None = None) -> int:
+    """Command line; the number of failures is the exit status."""
     parser = common.argument_parser(BENCHMARK, __doc__)
     parser.add_argument("--emulated", action="store_true", help="on the tests' emulator: tries the plumbing")
+    parser.add_argument("--no-output", action="store_true", help="write no result file")
     parser.add_argument("--rounds", type=int, help="(default 7; 1 with --quick)")
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--steps", type=int, nargs=2, help="lengths of an epoch (default 200 1200; 3 6 with --quick)")
+    parser.add_argument("--nets", type=int, nargs="+", help=f"of {gpu_common.NETS}, counted from 0")
+    parser.add_argument("--batches", type=int, nargs="+", help=f"(default {gpu_common.BATCHES}; 20 with --quick)")
+    parser.add_argument("--precisions", nargs="+", choices=gpu_common.PRECISIONS, default=list(gpu_common.PRECISIONS))
+    parser.add_argument("--variants", nargs="+", choices=(*gpu_common.VARIANTS, "tuned"), default=["auto"])
     arguments = parser.parse_args(argv)
-    nets, batches = (((40, 30, 20),), (20,)) if arguments.quick else (NETS, BATCHES)
-    steps = (3, 6) if arguments.quick else (200, 1200)
-    document = common.new_document(BENCHMARK, arguments)
-    document["gpu"] = None if arguments.emulated else gpu_info()
-    path = common.output_path(BENCHMARK, arguments)
-    rows = []
+    nets = [gpu_common.NETS[i] for i in arguments.nets or range(len(gpu_common.NETS))]
+    if arguments.quick:
+        nets = [(40, 30, 20)]
+    batches = arguments.batches or ((20,) if arguments.quick else gpu_common.BATCHES)
+    arguments.steps = arguments.steps or ((3, 6) if arguments.quick else (200, 1200))
+    arguments.rounds = arguments.rounds or (1 if arguments.quick else 7)
+    document = gpu_common.gpu_document(BENCHMARK, arguments, gpu=not arguments.emulated)
+    path, rows, failures = None if arguments.no_output else common.output_path(BENCHMARK, arguments), [], 0
     for precision in arguments.precisions:
-        device = make_device(precision, arguments.emulated)
-        for widths, batch in itertools.product(nets, batches):
-            values = microseconds(device, widths, batch, steps, arguments.rounds or (1 if arguments.quick else 7))
-            entry = {"layers": list(widths), "batch": batch, "precision": precision, "us": common.summary(values)}
+        device = gpu_common.make_device(precision, arguments.emulated)
+        for widths, batch, variant in itertools.product(nets, batches, arguments.variants):
+            entry: dict[str, Any] = {"layers": list(widths), "batch": batch, "precision": precision, "variant": variant}
             document["results"].append(entry)
-            rows.append(["-".join(map(str, widths)), batch, precision, entry["us"]["median"]])
-            common.log(f"{rows[-1]}")
+            try:
+                entry["us"] = common.summary(measure(widths, batch, device, precision, variant, arguments))
+            except Exception as error:  # a variant that fails takes no other with it
+                entry["missing"] = f"{type(error).__name__}: {error}"
+                failures += 1
+            median = entry.get("us", {}).get("median")
+            rows.append(["-".join(map(str, widths)), batch, precision, variant, median])
+            common.log(f"{rows[-1]} {entry.get('missing', '')}")
             if path is not None:
                 common.write_json(path, document)
-    print(common.markdown_table(["net", "batch", "precision", "us a step"], rows))
+    print(common.markdown_table(["net", "batch", "precision", "variant", "us a step"], rows))
+    return failures
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

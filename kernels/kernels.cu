@@ -1,10 +1,26 @@
-// Every kernel that GeSdA launches, in modules that are compiled one by one:
+// Every kernel that GeSdA launches. Where to begin reading CUDA here: the wavefront below, then panel.cuh and its picture
+// of a panel, then pretrain.cuh for large minibatches; steps.cuh, rows.cuh and product.cuh are what these are made of.
+//
+// CrossPre: in tick t, layer k does its own step t - k, on the clean encoding that the layer under it has made of the
+// same minibatch one tick earlier. So within a tick all layers are independent, and a launch does the work of all.
+//
+//     tick       0        1        2        3      ...
+//     layer 0  step 0   step 1   step 2   step 3          step s of layer k: minibatch s, encoded by layers 0 to k - 1
+//     layer 1           step 0   step 1   step 2          with their weights at the start of step s
+//     layer 2                    step 0   step 1
+//
+//     minibatches of up to 112 rows    two launches a tick: row panels, column panels      panel.cuh
+//                                      or one launch for many ticks, W stays on chip       persistent.cuh
+//     larger ones                      four launches of 64 x 64 tiles                      pretrain.cuh
+//     fine-tuning, inference           tiles, a launch a layer                             dense.cuh
+//
+// They are compiled in modules, one by one:
 //
 //   GESDA_MODULE       0 tiles of pretraining, 1 panels, 2 persistent panels, 3 fine-tuning and inference
 //   GESDA_ARITHMETIC   0 strict float32, 1 TF32, 2 half precision
 //   GESDA_PANEL_TILES, GESDA_PANEL_COLUMNS   modules 1 and 2: panels for minibatches of up to 16 GESDA_PANEL_TILES rows
 //
-// A launch does the parts of one phase, dealt out over its blocks by the host (gesda/engine/_cuda_records.py).
+// A launch does the parts of one phase, dealt out over its blocks by the host (gesda/engine/_cuda_device.py, Phases).
 #include "dense.cuh"
 #include "persistent.cuh"
 

@@ -22,6 +22,12 @@
 //   weights          a chunk of W or V
 //   stage            128 columns of two of the minibatch's matrices; then all warps' sums
 //   resident         the whole panel of W, (n, kPanel), where it stays on chip from tick to tick (persistent.cuh)
+//
+// What a tick moves and computes for a tied layer, minibatches of B rows, panels of P columns:
+//
+//   row panels      read 4 n m bytes of W once, h once a panel (4 B m n / P); 2 B n m operations
+//   column panels   read 4 n m bytes of W twice (errors, then update and encoding), write them once; d and x~ (twice
+//                   with the next one), and x if the layer above wants it, once a panel; 8 to 10 B n m operations
 #pragma once
 
 #include "pretrain.cuh"

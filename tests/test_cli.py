@@ -464,3 +464,69 @@ def test_a_failed_training_leaves_the_old_model(models: dict[str, Path], capsys:
     status, _, _ = run(capsys, "train", "iris", "-o", models["classify"], "--set", "noise_level=9")
     assert status == 1 and models["classify"].read_bytes() == before
     assert read_header(models["classify"])[1]["estimator"] == "SdAClassifier"
+
+
+# ---- warmup ---------------------------------------------------------------------------------------
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A GPU: the reference engine on a device without arithmetic."""
+    from gesda.engine import cuda
+    from gesda.engine.reference import ReferenceEngine
+
+    class Gpu:
+        name = "a card"
+
+    monkeypatch.setattr(cuda, "CupyDevice", lambda precision, index, limit: Gpu())
+    monkeypatch.setattr(cuda, "CudaEngine", lambda spec, device, **options: ReferenceEngine(spec))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def test_warmup_checks_a_gpu_and_keeps_that(capsys: pytest.CaptureFixture[str], gpu: None, tmp_path: Path) -> None:
+    result = run_json(capsys, "warmup", "--precision", "fp32,tf32")
+    assert [(row["device"], row["precision"]) for row in result["results"]] == [("a card", "fp32"), ("a card", "tf32")]
+    assert set(result["results"][0]["differences"]) == {"panels", "tiles", "fine-tuning"}
+    assert len(json.loads((tmp_path / "gesda" / "gpu.json").read_text())) == 2
+    status, out, _ = run(capsys, "warmup")
+    assert status == 0 and out.startswith("a card, fp32: compiled and checked in ")
+
+
+def test_warmup_without_a_gpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    status, _, err = run(capsys, "warmup")
+    assert status == 1 and "device='cuda' needs CuPy" in err
+    status, _, err = run(capsys, "warmup", "--device", "cpu")
+    assert status == 1 and "device must be 'cuda', or 'cuda:1' and so on; got 'cpu'" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--precision", "bf16"), "expected precisions such as fp32,tf32"),
+        (("--targets", "87"), "expected targets such as sm_75,sm_87, or all"),
+        (("--output", "somewhere"), "--output goes with --targets"),
+    ],
+)
+def test_warmup_used_wrongly(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str) -> None:
+    status, _, err = run(capsys, "warmup", *arguments)
+    assert status == 2 and message in err
+
+
+def test_warmup_compiles_for_other_machines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from gesda.engine import _cuda_compile
+
+    asked = []
+
+    def compile_source(source: str, options: tuple[str, ...]) -> tuple[bytes, str]:
+        asked.append(options[-1])
+        return b"machine code", ""
+
+    monkeypatch.setattr(_cuda_compile, "compile_source", compile_source)
+    result = run_json(capsys, "warmup", "--targets", "sm_75,sm_87", "--precision", "fp32,tf32", "--output", tmp_path)
+    # TF32 is not for sm_75.
+    assert result["files"] == 3 * len(_cuda_compile.AHEAD) == len(list(tmp_path.iterdir()))
+    assert result["bytes"] == 12 * result["files"] and result["folder"] == str(tmp_path)
+    assert set(asked) == {"--gpu-architecture=sm_75", "--gpu-architecture=sm_87"}
+    result = run_json(capsys, "warmup", "--targets", "all", "--output", tmp_path)
+    assert result["files"] == len(_cuda_compile.TARGETS) * len(_cuda_compile.AHEAD)

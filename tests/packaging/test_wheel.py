@@ -5,6 +5,7 @@ Slow (it compiles the core twice), so deselected by default: ``pytest tests/pack
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,16 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from gesda.engine._cuda_compile import AHEAD, nvrtc
+
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = Path(__file__).with_name("smoke.py")
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(1500)]
 
 
-def _run(*command: object, cwd: Path) -> str:
+def _run(*command: object, cwd: Path, env: dict[str, str] | None = None) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
+        env=env,
         capture_output=True,
         text=True,
         check=False,
@@ -133,3 +137,19 @@ def test_an_editable_install_trains_and_follows_the_sources(tmp_path: Path):
     init = source / "gesda" / "__init__.py"
     init.write_text(init.read_text(encoding="utf-8") + "\nADDED_AFTER_INSTALL = True\n", encoding="utf-8")
     assert _run(python, "-c", "import gesda; print(gesda.ADDED_AFTER_INSTALL)", cwd=tmp_path).strip() == "True"
+
+
+def test_a_wheel_holds_kernels_compiled_for_the_targets_asked_for(sdist: Path, tmp_path: Path):
+    try:
+        nvrtc()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    environment = {**os.environ, "GESDA_EMBED_KERNELS": "sm_87", "GESDA_EMBED_PRECISIONS": "fp16"}
+    built = tmp_path / "built"
+    _run(sys.executable, "setup.py", "build_py", "--build-lib", built, cwd=source, env=environment)
+    names = sorted(path.name for path in (built / "gesda" / "kernels" / "compiled").iterdir())
+    assert len(names) == len(AHEAD)
+    assert all(name.endswith("-fp16-sm_87.cubin") for name in names)
