@@ -19,9 +19,13 @@
 // x therefore has three buffers (d of tick t, x of t + 1, x of t + 2), x~ two. A block's shared memory:
 //
 //   errors, values   e and h of the panel's columns, (rows, kPanel)
-//   weights          a chunk of W or V
-//   stage            128 columns of two of the minibatch's matrices; then all warps' sums
+//   weights          two chunks of W or V
+//   stage            128 columns of two or four of the minibatch's matrices; then all warps' sums
 //   resident         the whole panel of W, (n, kPanel), where it stays on chip from tick to tick (persistent.cuh)
+//
+// Chunks come by asynchronous copies while the one before is worked on. Between the update of a chunk of W and its use
+// for the next minibatch, that one's rows come: over those of this minibatch, or beside them where shared memory has
+// room.
 //
 // What a tick moves and computes for a tied layer, minibatches of B rows, panels of P columns:
 //
@@ -43,9 +47,11 @@ struct PanelShape {
   // Of panels in shared memory: 8 or 24 more than a multiple of 32, so that no two rows of a fragment share a bank.
   static constexpr int kStride = kPanel / 8 % 2 == 1 ? kPanel : kPanel + 8;
   static constexpr int kWeights = kChunk * kStride > kPanel* kChunkStride ? kChunk * kStride : kPanel * kChunkStride;
-  static constexpr int kStage = 2 * kRows * kChunkStride;  // two matrices' rows of a chunk
-  static constexpr int kSums = kWarps * kRows * kPanel;    // all warps' sums, in the same place
-  static constexpr int kFloats = 2 * kRows * kStride + kWeights + (kStage > kSums ? kStage : kSums);
+  static constexpr int kMatrix = kRows * kChunkStride;  // a matrix's rows of a chunk
+  static constexpr bool kOverlaps = kTiles <= 2;        // whether two minibatches have room
+  static constexpr int kStage = (kOverlaps ? 4 : 2) * kMatrix;
+  static constexpr int kSums = kWarps * kRows * kPanel;  // all warps' sums, in the same place
+  static constexpr int kFloats = 2 * kRows * kStride + 2 * kWeights + (kStage > kSums ? kStage : kSums);
 };
 
 // The sums of a warp: kTiles x kColumns products of 16 x 8.
@@ -73,8 +79,8 @@ GESDA_DEVICE void fetch_weights(float* to, int to_stride, const float* from, int
     copy_async(to + row * to_stride + column, from + (real ? offset(row0 + row, stride, column0 + column) : 0), real);
   }
 }
+// Until all copies have landed, all threads see them, and nobody works on what was there before.
 GESDA_DEVICE void complete_copies() {
-  commit_copies();
   wait_for_copies<0>();
   sync_block();
 }
@@ -139,21 +145,40 @@ struct Panel {
       : layer(of), column0(number * 8 * Shape::kColumns), errors(static_cast<float*>(shared_memory())) {
     values = errors + Shape::kRows * Shape::kStride;
     weights = values + Shape::kRows * Shape::kStride;
-    stage = weights + Shape::kWeights;
+    stage = weights + 2 * Shape::kWeights;
     resident = stays ? errors + Shape::kFloats : nullptr;
   }
   GESDA_DEVICE bool is_tied() const { return layer.v.values == nullptr; }
-  GESDA_DEVICE float* second_stage() const { return stage + Shape::kRows * kChunkStride; }
+  GESDA_DEVICE float* matrix(int i) const { return stage + i * Shape::kMatrix; }
+  GESDA_DEVICE float* weights_of(int k0) const { return weights + k0 / kChunk % 2 * Shape::kWeights; }
   // The chunk of W's panel at k0: on chip already, or to be fetched.
-  GESDA_DEVICE float* chunk(int k0) const { return resident != nullptr ? resident + k0 * Shape::kStride : weights; }
+  GESDA_DEVICE float* chunk(int k0) const {
+    return resident != nullptr ? resident + k0 * Shape::kStride : weights_of(k0);
+  }
   GESDA_DEVICE void fetch_chunk(int k0, float* to) const {
     fetch_weights(to, Shape::kStride, layer.w.values, layer.m_stride, k0, kChunk, layer.n, column0, 8 * Shape::kColumns,
                   layer.m);
   }
   GESDA_DEVICE void need_chunk(int k0) const {
-    if (resident == nullptr) fetch_chunk(k0, weights);
+    if (resident == nullptr) fetch_chunk(k0, weights_of(k0));
   }
 };
+
+// Calls fetch(k0) and then work(k0) for the chunks of a depth; while one is worked on, the next is on its way.
+template <class Fetch, class Work>
+GESDA_DEVICE void for_each_chunk(int depth, const Fetch& fetch, const Work& work) {
+  sync_block();  // nobody works on what was there before
+  fetch(0);
+  commit_copies();
+  for (int k0 = 0; k0 < depth; k0 += kChunk) {
+    complete_copies();
+    if (k0 + kChunk < depth) {
+      fetch(k0 + kChunk);
+      commit_copies();
+    }
+    work(k0);
+  }
+}
 
 // ---- column panels ----
 // e and h of the panel's columns to shared memory, zero beyond the minibatch; b is updated.
@@ -162,18 +187,21 @@ GESDA_DEVICE void find_errors(const Panel<Shape>& p, const UpdateRule& rule, con
   constexpr int kPanel = 8 * Shape::kColumns;
   const Layer& layer = p.layer;
   PanelSums<Shape> sums{};
-  for (int k0 = 0; k0 < layer.n; k0 += kChunk) {
-    sync_block();
-    fetch_rows<Shape>(p.stage, d, layer.n_stride, k0, layer.n, rows);
-    if (p.is_tied())
-      p.need_chunk(k0);
-    else
-      fetch_weights(p.weights, kChunkStride, layer.v.values, layer.n_stride, p.column0, kPanel, layer.m, k0, kChunk,
-                    layer.n);
-    complete_copies();
-    add_chunk<kArithmetic>(
-        p.stage, p.is_tied() ? Staged{p.chunk(k0), Shape::kStride, 1} : Staged{p.weights, 1, kChunkStride}, sums);
-  }
+  for_each_chunk(
+      layer.n,
+      [&](int k0) {
+        fetch_rows<Shape>(p.matrix(k0 / kChunk % 2), d, layer.n_stride, k0, layer.n, rows);
+        if (p.is_tied())
+          p.need_chunk(k0);
+        else
+          fetch_weights(p.weights_of(k0), kChunkStride, layer.v.values, layer.n_stride, p.column0, kPanel, layer.m, k0,
+                        kChunk, layer.n);
+      },
+      [&](int k0) {
+        const Staged weights =
+            p.is_tied() ? Staged{p.chunk(k0), Shape::kStride, 1} : Staged{p.weights_of(k0), 1, kChunkStride};
+        add_chunk<kArithmetic>(p.matrix(k0 / kChunk % 2), weights, sums);
+      });
   add_warps(sums, p.stage);
   const int own = p.column0 + thread_index();  // a column for each of the first threads
   const bool has_column = thread_index() < kPanel && own < layer.m;
@@ -213,11 +241,11 @@ GESDA_DEVICE void update_chunk(const Panel<Shape>& p, const UpdateRule& rule, in
   const float inverse_rows = 1.0f / static_cast<float>(rows);
   const int lane = thread_index() % 32, first = thread_index() / 32 * 16 + lane / 4;
   float w_sums[Shape::kColumns][4] = {}, v_sums[Shape::kColumns][4] = {};
-  add_gradient<kArithmetic, Shape>(p.stage, p.errors, w_sums);
+  add_gradient<kArithmetic, Shape>(p.matrix(0), p.errors, w_sums);
   if (p.is_tied())
-    add_gradient<kArithmetic, Shape>(p.second_stage(), p.values, w_sums);
+    add_gradient<kArithmetic, Shape>(p.matrix(1), p.values, w_sums);
   else
-    add_gradient<kArithmetic, Shape>(p.second_stage(), p.values, v_sums);
+    add_gradient<kArithmetic, Shape>(p.matrix(1), p.values, v_sums);
   float* const on_chip = p.chunk(k0);
   GESDA_UNROLL
   for (int i = 0; i < 4 * Shape::kColumns; ++i) {
@@ -264,23 +292,41 @@ GESDA_DEVICE void column_panel(const Epoch& epoch, int index, int number, int ti
     find_errors<kArithmetic>(p, rule, d, now.rows);
   }
   PanelSums<Shape> noisy_sums{}, clean_sums{};
-  for (int k0 = 0; k0 < layer.n; k0 += kChunk) {
-    sync_block();
+  constexpr int kNext = Shape::kOverlaps ? 2 : 0;  // where the next minibatch's rows go
+  const auto fetch_now = [&](int k0) {
+    if (k0 >= layer.n) return;
     p.need_chunk(k0);
-    if (ends) {
-      fetch_rows<Shape>(p.stage, layer.noisy[tick & 1], layer.n_stride, k0, layer.n, now.rows);
-      fetch_rows<Shape>(p.second_stage(), d, layer.n_stride, k0, layer.n, now.rows);
-      complete_copies();
-      update_chunk<kArithmetic>(p, rule, k0, now.rows);
-      sync_block();
-    }
-    if (starts) fetch_rows<Shape>(p.stage, layer.noisy[(tick + 1) & 1], layer.n_stride, k0, layer.n, next.rows);
+    if (!ends) return;
+    fetch_rows<Shape>(p.matrix(0), layer.noisy[tick & 1], layer.n_stride, k0, layer.n, now.rows);
+    fetch_rows<Shape>(p.matrix(1), d, layer.n_stride, k0, layer.n, now.rows);
+  };
+  const auto fetch_next = [&](int k0) {
+    if (starts) fetch_rows<Shape>(p.matrix(kNext), layer.noisy[(tick + 1) & 1], layer.n_stride, k0, layer.n, next.rows);
     if (clean)
-      fetch_rows<Shape>(p.second_stage(), clean_input(epoch, layer, tick + 1), layer.n_stride, k0, layer.n, next.rows);
+      fetch_rows<Shape>(p.matrix(kNext + 1), clean_input(epoch, layer, tick + 1), layer.n_stride, k0, layer.n,
+                        next.rows);
+  };
+  sync_block();
+  fetch_now(0);
+  for (int k0 = 0; k0 < layer.n; k0 += kChunk) {
+    commit_copies();
     complete_copies();
+    if (Shape::kOverlaps) fetch_next(k0);
+    if (ends) update_chunk<kArithmetic>(p, rule, k0, now.rows);
+    if (!Shape::kOverlaps) {
+      sync_block();  // nobody reads the rows that the next ones overwrite
+      fetch_next(k0);
+    }
+    commit_copies();
+    complete_copies();
+    if (Shape::kOverlaps) fetch_now(k0 + kChunk);
     const Staged w{p.chunk(k0), Shape::kStride, 1};
-    if (starts) add_chunk<kArithmetic>(p.stage, w, noisy_sums);
-    if (clean) add_chunk<kArithmetic>(p.second_stage(), w, clean_sums);
+    if (starts) add_chunk<kArithmetic>(p.matrix(kNext), w, noisy_sums);
+    if (clean) add_chunk<kArithmetic>(p.matrix(kNext + 1), w, clean_sums);
+    if (!Shape::kOverlaps) {
+      sync_block();  // likewise
+      fetch_now(k0 + kChunk);
+    }
   }
   if (starts) {
     add_warps(noisy_sums, p.stage);
@@ -302,19 +348,22 @@ GESDA_DEVICE void row_panel(const Epoch& epoch, int index, int number, int tick)
   const Panel<Shape> p(layer, number, false);
   const int unit0 = p.column0;
   PanelSums<Shape> sums{};
-  for (int k0 = 0; k0 < layer.m; k0 += kChunk) {
-    sync_block();
-    fetch_rows<Shape>(p.stage, layer.h, layer.m_stride, k0, layer.m, step.rows);
-    if (p.is_tied())
-      fetch_weights(p.weights, kChunkStride, layer.w.values, layer.m_stride, unit0, kPanel, layer.n, k0, kChunk,
-                    layer.m);
-    else
-      fetch_weights(p.weights, Shape::kStride, layer.v.values, layer.n_stride, k0, kChunk, layer.m, unit0, kPanel,
-                    layer.n);
-    complete_copies();
-    add_chunk<kArithmetic>(
-        p.stage, p.is_tied() ? Staged{p.weights, 1, kChunkStride} : Staged{p.weights, Shape::kStride, 1}, sums);
-  }
+  for_each_chunk(
+      layer.m,
+      [&](int k0) {
+        fetch_rows<Shape>(p.matrix(k0 / kChunk % 2), layer.h, layer.m_stride, k0, layer.m, step.rows);
+        if (p.is_tied())
+          fetch_weights(p.weights_of(k0), kChunkStride, layer.w.values, layer.m_stride, unit0, kPanel, layer.n, k0,
+                        kChunk, layer.m);
+        else
+          fetch_weights(p.weights_of(k0), Shape::kStride, layer.v.values, layer.n_stride, k0, kChunk, layer.m, unit0,
+                        kPanel, layer.n);
+      },
+      [&](int k0) {
+        const Staged weights =
+            p.is_tied() ? Staged{p.weights_of(k0), 1, kChunkStride} : Staged{p.weights_of(k0), Shape::kStride, 1};
+        add_chunk<kArithmetic>(p.matrix(k0 / kChunk % 2), weights, sums);
+      });
   add_warps(sums, p.stage);
   float* const x = clean_input(epoch, layer, tick);
   float loss = 0.0f;

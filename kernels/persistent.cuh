@@ -43,6 +43,7 @@ GESDA_DEVICE void persistent_ticks(const Epoch* epoch, int row_parts, int last_p
   if (owns) {
     const Panel<Shape> p(epoch->layers[own.layer], block_index() - own.first_block, true);
     for (int k0 = 0; k0 < p.layer.n; k0 += kChunk) p.fetch_chunk(k0, p.chunk(k0));
+    commit_copies();
     complete_copies();
   }
   const int first_tick = *epoch->tick;

@@ -8,7 +8,8 @@
 //   backprop  e = (d W) * s'(h)
 //   update    W, V                      b, c
 //
-// Operations of a layer: 2 B n m for each of encode (twice if it hands up), decode and backprop, 4 B n m for the update.
+// Operations of a layer: 2 B n m for each of encode (twice if it hands up), decode and backprop, 4 B n m for the
+// update.
 //
 // x and x~ have two buffers, by parity of the tick: while a tick works on one, the next tick's is being made. What one
 // launch writes the next one reads; within a launch no block reads what another writes.

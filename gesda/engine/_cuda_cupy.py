@@ -67,7 +67,6 @@ class CupyDevice:
         self._resolving = False
         self._running: deque[Any] = deque()
         with self._device:
-            properties = cupy.cuda.runtime.getDeviceProperties(index)
             self._stream, self._copies = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
             self._pool = cupy.cuda.MemoryPool()
             self._pool.set_limit(size=memory_limit or 0)
@@ -77,9 +76,9 @@ class CupyDevice:
             for shape in SHAPES
             if _has_compiler(cupy) or compiled_file(precision, "panels", shape, capability) is not None
         )
-        self.name = properties["name"].decode()
-        self.multiprocessors = int(properties["multiProcessorCount"])
-        self.most_shared_bytes = int(properties["sharedMemPerBlockOptin"])
+        self.name = cupy.cuda.runtime.getDeviceProperties(index)["name"].decode()
+        self.multiprocessors = int(self._device.attributes["MultiProcessorCount"])
+        self.most_shared_bytes = int(self._device.attributes["MaxSharedMemoryPerBlockOptin"])
 
     # ---- memory -----------------------------------------------------------------------------------
     def available(self) -> int:
@@ -157,7 +156,8 @@ class CupyDevice:
                 self._modules[key] = self._cupy.RawModule(code=kernel_source(), options=options)
         raw = self._modules[key].get_function(kernel.entry)
         if kernel.shared_bytes:
-            raw.max_dynamic_shared_size_bytes = kernel.shared_bytes
+            # The limit is the function's, which others may have with more; how much it gets is said at the launch.
+            raw.max_dynamic_shared_size_bytes = self.most_shared_bytes
         # Not through `raw`: it takes cooperative launches only from modules linked with the device runtime.
         self._kernels[kernel] = raw.kernel
         return raw.kernel

@@ -40,7 +40,9 @@ def panel_bytes(row_tiles: int, columns: int) -> int:
     """Shared memory of a block of kernels/panel.cuh."""
     rows, stride = 16 * row_tiles, panel_stride(columns)
     weights = max(PANEL_CHUNK * stride, columns * (PANEL_CHUNK + 4))
-    return 4 * (2 * rows * stride + weights + max(2 * rows * (PANEL_CHUNK + 4), WARPS * rows * columns))
+    matrices = 4 if row_tiles <= 2 else 2
+    stage = max(matrices * rows * (PANEL_CHUNK + 4), WARPS * rows * columns)
+    return 4 * (2 * rows * stride + 2 * weights + stage)
 
 
 def resident_bytes(columns: int, visible: int) -> int:

@@ -54,11 +54,16 @@ MISTAKES = {
     ),
     "panels: copies are not waited for": Mistake("panel.cuh", "  wait_for_copies<0>();\n", "", "panels"),
     "panels: a chunk overwrites one that others read": Mistake(
-        "panel.cuh", "    sync_block();\n    p.need_chunk(k0);\n", "    p.need_chunk(k0);\n", "panels"
+        "panel.cuh", "  wait_for_copies<0>();\n  sync_block();\n}", "  wait_for_copies<0>();\n}", "panels"
+    ),
+    "panels: every other chunk comes to the same place": Mistake(
+        "panel.cuh", "weights + k0 / kChunk % 2 * Shape::kWeights", "weights", "panels"
     ),
     "panels: the next rows overwrite those of the gradient": Mistake(
-        "panel.cuh", "update_chunk<kArithmetic>(p, rule, k0, now.rows);\n      sync_block();\n",
-        "update_chunk<kArithmetic>(p, rule, k0, now.rows);\n", "panels",
+        "panel.cuh", "kNext = Shape::kOverlaps ? 2 : 0;", "kNext = 0;", "panels"
+    ),
+    "panels: the next chunk is not fetched": Mistake(
+        "panel.cuh", "fetch_now(k0 + kChunk);", "fetch_now(k0);", "panels"
     ),
     "panels: x is gathered over the d that is still read": Mistake(
         "panel.cuh", "part.blocks}, number, tick + 1)", "part.blocks}, number, tick)", "panels"
