@@ -15,12 +15,12 @@ from pathlib import Path
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
-ENGINE = Path(__file__).parent / "gesda" / "engine"
+CUDA = Path(__file__).parent / "gesda" / "engine" / "cuda"
 
 
 def engine_file(name):
-    """A module of gesda.engine that needs nothing but the standard library; gesda is not installed yet."""
-    spec = importlib.util.spec_from_file_location(name, ENGINE / f"{name}.py")
+    """A module of gesda.engine.cuda that needs nothing but the standard library; gesda is not installed yet."""
+    spec = importlib.util.spec_from_file_location(name, CUDA / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -35,9 +35,7 @@ class BuildPython(build_py):
         if targets and not self.editable_mode:
             folder = Path(self.build_lib) / "gesda" / "kernels" / "compiled"
             precisions = os.environ.get("GESDA_EMBED_PRECISIONS", "fp32 tf32 fp16").split()
-            for path in engine_file("_cuda_compile").compile_ahead(
-                engine_file("_cuda_source"), targets, precisions, folder
-            ):
+            for path in engine_file("compile").compile_ahead(engine_file("source"), targets, precisions, folder):
                 print(f"compiled {path.name}", flush=True)
 
 

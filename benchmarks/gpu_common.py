@@ -26,7 +26,7 @@ def make_device(precision: str, emulated: bool = False) -> Any:
         from emulated import EmulatedDevice
 
         return EmulatedDevice(precision)
-    from gesda.engine._cuda_cupy import CupyDevice
+    from gesda.engine.cuda.cupy_device import CupyDevice
 
     return CupyDevice(precision)
 
@@ -41,7 +41,7 @@ def make_spec(widths: Sequence[int], seed: int = 3, noise: float = 0.25) -> Any:
 
 def make_engine(spec: Any, device: Any, precision: str, variant: str = "auto") -> Any:
     """GeSdA's engine on a device; "tuned" measures which variant is the fastest."""
-    from gesda.engine.cuda import CudaEngine
+    from gesda.engine.cuda.engine import CudaEngine
 
     chosen: dict[str, Any] = {"tune": True} if variant == "tuned" else {"variant": variant}
     return CudaEngine(spec, device, precision=precision, **({} if variant == "auto" else chosen))

@@ -20,7 +20,7 @@
 //   GESDA_ARITHMETIC   0 strict float32, 1 TF32, 2 half precision
 //   GESDA_PANEL_TILES, GESDA_PANEL_COLUMNS   modules 1 and 2: panels for minibatches of up to 16 GESDA_PANEL_TILES rows
 //
-// A launch does the parts of one phase, dealt out over its blocks by the host (gesda/engine/_cuda_device.py, Phases).
+// A launch does the parts of one phase, dealt out over its blocks by the host (gesda/engine/cuda/device.py, Phases).
 #include "dense.cuh"
 #include "persistent.cuh"
 

@@ -1,4 +1,4 @@
-// What the kernels of an epoch are told: records in device memory, written by gesda/engine/cuda.py before it starts.
+// What the kernels of an epoch are told: records in device memory, written by gesda/engine/cuda/ before it starts.
 //
 // Fields are pointers and 8-byte numbers first, then 4-byte ones, so that no compiler pads between them.
 #pragma once

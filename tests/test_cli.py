@@ -470,14 +470,14 @@ def test_a_failed_training_leaves_the_old_model(models: dict[str, Path], capsys:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A GPU: the reference engine on a device without arithmetic."""
-    from gesda.engine import cuda
+    from gesda.engine.cuda import engine, gpus
     from gesda.engine.reference import ReferenceEngine
 
     class Gpu:
         name = "a card"
 
-    monkeypatch.setattr(cuda, "CupyDevice", lambda precision, index, limit: Gpu())
-    monkeypatch.setattr(cuda, "CudaEngine", lambda spec, device, **options: ReferenceEngine(spec))
+    monkeypatch.setattr(gpus, "CupyDevice", lambda precision, index, limit: Gpu())
+    monkeypatch.setattr(engine, "CudaEngine", lambda spec, device, **options: ReferenceEngine(spec))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
@@ -514,7 +514,7 @@ def test_warmup_used_wrongly(capsys: pytest.CaptureFixture[str], arguments: tupl
 def test_warmup_compiles_for_other_machines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from gesda.engine import _cuda_compile
+    from gesda.engine.cuda import compile as ahead
 
     asked = []
 
@@ -522,11 +522,11 @@ def test_warmup_compiles_for_other_machines(
         asked.append(options[-1])
         return b"machine code", ""
 
-    monkeypatch.setattr(_cuda_compile, "compile_source", compile_source)
+    monkeypatch.setattr(ahead, "compile_source", compile_source)
     result = run_json(capsys, "warmup", "--targets", "sm_75,sm_87", "--precision", "fp32,tf32", "--output", tmp_path)
     # TF32 is not for sm_75.
-    assert result["files"] == 3 * len(_cuda_compile.AHEAD) == len(list(tmp_path.iterdir()))
+    assert result["files"] == 3 * len(ahead.AHEAD) == len(list(tmp_path.iterdir()))
     assert result["bytes"] == 12 * result["files"] and result["folder"] == str(tmp_path)
     assert set(asked) == {"--gpu-architecture=sm_75", "--gpu-architecture=sm_87"}
     result = run_json(capsys, "warmup", "--targets", "all", "--output", tmp_path)
-    assert result["files"] == len(_cuda_compile.TARGETS) * len(_cuda_compile.AHEAD)
+    assert result["files"] == len(ahead.TARGETS) * len(ahead.AHEAD)

@@ -43,8 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Top-level name of a package -> prefixes of the modules (below gesda) that may import it.
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "gesda._core": ("engine.cpu", "engine._cpu"),
-    "cupy": ("engine.cuda", "engine._cuda"),
-    "cupyx": ("engine.cuda", "engine._cuda"),
+    "cupy": ("engine.cuda", "engine.gpu_matrix"),
+    "cupyx": ("engine.cuda", "engine.gpu_matrix"),
     "sklearn": ("estimators", "ingest", "datasets"),
     "safetensors": ("model_io",),
     "matplotlib": ("plotting", "deepmotion"),

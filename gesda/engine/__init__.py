@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gesda.engine._cuda_matrix import GpuMatrix, is_gpu_array
+from gesda.engine.gpu_matrix import GpuMatrix, is_gpu_array
 from gesda.spec import FinetunePlan, FinetuneStats, NetworkSpec, PretrainPlan, PretrainStats
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ def select(
 
         return ReferenceEngine(spec)
     if kind in ("auto", "cuda"):
-        from gesda.engine.cuda import CudaEngine, checked_gpu, gpu
+        from gesda.engine.cuda.engine import CudaEngine
+        from gesda.engine.cuda.gpus import checked_gpu, gpu
 
         found = (
             gpu(precision, int(index or 0), memory_limit) if kind == "cuda" else checked_gpu(precision, memory_limit)
@@ -197,8 +198,9 @@ def check_gpu(precision: str, device: str = "cuda") -> tuple[str, dict[str, floa
     RuntimeError
         When there is no usable GPU, or it does not compute what it should.
     """
-    from gesda.engine._cuda_check import check
-    from gesda.engine.cuda import CudaEngine, gpu
+    from gesda.engine.cuda.check import check
+    from gesda.engine.cuda.engine import CudaEngine
+    from gesda.engine.cuda.gpus import gpu
 
     kind, _, index = check_device(device).partition(":")
     if kind != "cuda":
@@ -233,8 +235,8 @@ def compile_kernels(targets: Sequence[str], precisions: Sequence[str], folder: P
     RuntimeError
         Without NVRTC, or when it fails.
     """
-    from gesda.engine import _cuda_source
-    from gesda.engine._cuda_compile import compile_ahead
+    from gesda.engine.cuda import source
+    from gesda.engine.cuda.compile import compile_ahead
 
-    chosen = Path(str(_cuda_source.kernel_folder())) / "compiled" if folder is None else folder
-    return compile_ahead(_cuda_source, targets, precisions, chosen)
+    chosen = Path(str(source.kernel_folder())) / "compiled" if folder is None else folder
+    return compile_ahead(source, targets, precisions, chosen)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gesda.engine._cuda_source import macros
+from gesda.engine.cuda.source import macros
 
 ROOT = Path(__file__).parents[2]
 COMPILER = shutil.which("g++") or shutil.which("clang++")

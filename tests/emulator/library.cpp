@@ -27,7 +27,7 @@ namespace dense_module {
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
-// What gesda/engine/_cuda_records.py takes for granted: sizes of records, then constants.
+// What gesda/engine/cuda/records.py takes for granted: sizes of records, then constants.
 EXPORTED void record_sizes(int* sizes) {
   sizes[0] = sizeof(gesda::Layer);
   sizes[1] = sizeof(gesda::Part);

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from gesda.engine import _cuda_compile, _cuda_source
-from gesda.engine._cuda_compile import CompileError, compile_ahead, compile_source, nvrtc
-from gesda.engine._cuda_source import compile_options, compiled_file, kernel_source
+from gesda.engine.cuda import compile as ahead
+from gesda.engine.cuda import source
+from gesda.engine.cuda.compile import CompileError, compile_ahead, compile_source, nvrtc
+from gesda.engine.cuda.source import compile_options, compiled_file, kernel_source
 
 #: Module, shape of panels, precision, target: every module in every precision, old and new targets, the largest shapes.
 VARIANTS = (
@@ -65,17 +66,17 @@ def test_an_error_of_the_compiler_is_told():
 
 
 def test_kernels_compiled_ahead_are_found_by_the_devices_they_run_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(_cuda_compile, "AHEAD", (("dense", (0, 0)), ("panels", (1, 8))))
-    monkeypatch.setattr(_cuda_source, "kernel_folder", lambda: tmp_path)
-    source = kernel_source()  # known before the folder is another
+    monkeypatch.setattr(ahead, "AHEAD", (("dense", (0, 0)), ("panels", (1, 8))))
+    monkeypatch.setattr(source, "kernel_folder", lambda: tmp_path)
+    text = kernel_source()  # known before the folder is another
     folder = tmp_path / "compiled"
     folder.mkdir()
     (folder / "0123456789abcdef-dense-fp32-sm_80.cubin").write_bytes(b"of an earlier version")
-    files = list(compile_ahead(_cuda_source, ("sm_75", "sm_80"), ("tf32",), folder))
-    assert sorted(folder.iterdir()) == sorted(files) and len(files) == 2 and source
+    files = list(compile_ahead(source, ("sm_75", "sm_80"), ("tf32",), folder))
+    assert sorted(folder.iterdir()) == sorted(files) and len(files) == 2 and text
     for capability, found in ((80, True), (87, True), (89, True), (75, False), (90, False)):
         assert (compiled_file("tf32", "panels", (1, 8), capability) is not None) == found
     assert compiled_file("fp16", "panels", (1, 8), 80) is None
     assert compiled_file("tf32", "panels", (2, 8), 80) is None
     with pytest.raises(ValueError, match="targets are named sm_75 to sm_120; got '80'"):
-        next(compile_ahead(_cuda_source, ("80",), ("tf32",), folder))
+        next(compile_ahead(source, ("80",), ("tf32",), folder))

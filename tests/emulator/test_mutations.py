@@ -14,7 +14,7 @@ import pytest
 import scipy.sparse
 from emulated import COMPILER, ROOT, EmulatedDevice, compile_kernels, compiled_kernels
 
-from gesda.engine.cuda import CudaEngine
+from gesda.engine.cuda.engine import CudaEngine
 from gesda.engine.reference import ReferenceEngine
 from gesda.spec import FinetunePlan, HeadSpec, LayerSpec, NetworkSpec, PretrainPlan
 

@@ -7,8 +7,8 @@ import ctypes
 import pytest
 from emulated import COMPILER, compiled_kernels
 
-from gesda.engine import _cuda_records as records
-from gesda.engine._cuda_variants import panel_bytes
+from gesda.engine.cuda import records
+from gesda.engine.cuda.variants import panel_bytes
 
 
 @pytest.mark.skipif(COMPILER is None, reason="the emulator needs a C++ compiler")

@@ -49,14 +49,14 @@ def _cpu(variant: str) -> MakeEngine:
 def _emulated(precision: str) -> MakeEngine:
     if COMPILER is None:
         pytest.skip("the emulator needs a C++ compiler")
-    from gesda.engine.cuda import CudaEngine
+    from gesda.engine.cuda.engine import CudaEngine
 
     return lambda spec, **options: CudaEngine(spec, EmulatedDevice(precision), precision=precision, **options)
 
 
 def _cuda(precision: str) -> MakeEngine:
-    from gesda.engine._cuda_cupy import CupyDevice
-    from gesda.engine.cuda import CudaEngine
+    from gesda.engine.cuda.cupy_device import CupyDevice
+    from gesda.engine.cuda.engine import CudaEngine
 
     return lambda spec, **options: CudaEngine(spec, CupyDevice(precision), precision=precision, **options)
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gesda.engine._cuda_cupy import CupyDevice, _has_compiler
+from gesda.engine.cuda.cupy_device import CupyDevice, _has_compiler
 
 
 class CUDARuntimeError(RuntimeError):

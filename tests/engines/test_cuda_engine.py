@@ -25,10 +25,11 @@ from engine_cases import (
     with_head,
 )
 
-from gesda.engine import _cuda_cache, _cuda_check, _cuda_data, _cuda_tuning
-from gesda.engine._cuda_data import DeviceRows, HostRows
-from gesda.engine._cuda_variants import SHAPES, Variant, candidates, choose
-from gesda.engine.cuda import CudaEngine
+from gesda.engine.cuda import cache, check, tuning
+from gesda.engine.cuda import data as cuda_data
+from gesda.engine.cuda.data import DeviceRows, HostRows
+from gesda.engine.cuda.engine import CudaEngine
+from gesda.engine.cuda.variants import SHAPES, Variant, candidates, choose
 from gesda.engine.reference import ReferenceEngine
 
 WIDTHS = (70, 50, 90, 33)
@@ -41,7 +42,7 @@ def emulated_device(precision, **options):
 
 
 def cuda_device(precision, panel=None, **options):
-    from gesda.engine._cuda_cupy import CupyDevice
+    from gesda.engine.cuda.cupy_device import CupyDevice
 
     device = CupyDevice(precision)
     if panel is not None:
@@ -207,7 +208,7 @@ def test_data_that_do_not_fit_stream(make_device, rng, monkeypatch):
     engine = CudaEngine(stack(WIDTHS, "sgd"), make_device())
     assert isinstance(engine.place(data), DeviceRows)
     assert isinstance(engine.place(data, 1), DeviceRows)
-    monkeypatch.setattr(_cuda_data, "_SHARE", 0.0)
+    monkeypatch.setattr(cuda_data, "_SHARE", 0.0)
     assert isinstance(engine.place(data), HostRows)
     assert isinstance(engine.place(data, 1), HostRows)
 
@@ -314,7 +315,7 @@ def test_an_unknown_variant(make_device):
 def test_tuning_measures_once(make_device, rng, monkeypatch):
     spec, state, data, plans = a_job(rng, n_samples=40)
     measured = []
-    monkeypatch.setattr(_cuda_tuning, "_seconds", lambda *arguments: measured.append(arguments[-1]) or len(measured))
+    monkeypatch.setattr(tuning, "_seconds", lambda *arguments: measured.append(arguments[-1]) or len(measured))
     for _ in range(2):
         device = make_device()
         trained(device, spec, state, data, plans, tune=True)
@@ -328,35 +329,35 @@ def test_tuning_leaves_the_parameters_alone(make_device, rng):
     known.set_state(state)
     before = known.get_state()
     for variant in candidates(known._device, [(70, 50), (50, 90), (90, 33)], 20):
-        assert _cuda_tuning._seconds(spec, known._device, plans[0], 20, variant) > 0.0
+        assert tuning._seconds(spec, known._device, plans[0], 20, variant) > 0.0
     assert_same_bits(before, known.get_state())
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeypatch):
     (tmp_path / "gesda").write_text("a file where the folder should be")
-    _cuda_cache.keep(3, "a")
-    assert _cuda_cache.recall("a") is None
+    cache.keep(3, "a")
+    assert cache.recall("a") is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null"])
 def test_a_damaged_cache_is_an_empty_one(tmp_path, text):
-    _cuda_cache.cache_file().parent.mkdir()
-    _cuda_cache.cache_file().write_text(text)
-    assert _cuda_cache.recall("a") is None
-    _cuda_cache.keep([1, 2], "a", 1)
-    assert _cuda_cache.recall("a", 1) == [1, 2]
+    cache.cache_file().parent.mkdir()
+    cache.cache_file().write_text(text)
+    assert cache.recall("a") is None
+    cache.keep([1, 2], "a", 1)
+    assert cache.recall("a", 1) == [1, 2]
 
 
 # ---- the check of a device ------------------------------------------------------------------------
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
 def test_a_device_that_computes_what_it_should_is_checked(make_device, precision):
     device = make_device(precision)
-    assert not _cuda_check.is_checked(device, precision)
-    differences = _cuda_check.check(
+    assert not check.is_checked(device, precision)
+    differences = check.check(
         lambda spec, variant: CudaEngine(spec, device, precision=precision, variant=variant), device, precision
     )
-    assert _cuda_check.is_checked(device, precision)
-    assert max(differences.values()) < _cuda_check.TOLERANCE[precision] / 3
+    assert check.is_checked(device, precision)
+    assert max(differences.values()) < check.TOLERANCE[precision] / 3
 
 
 def test_a_device_that_computes_something_else_is_not():
@@ -367,8 +368,8 @@ def test_a_device_that_computes_something_else_is_not():
             return super().pretrain_epoch(data, replace(plan, learning_rates=(0.1, 0.101)), poll)
 
     with pytest.raises(RuntimeError, match="emulator does not compute what it should in panels"):
-        _cuda_check.check(lambda spec, variant: Wrong(spec), device, "fp32")
-    assert not _cuda_check.is_checked(device, "fp32")
+        check.check(lambda spec, variant: Wrong(spec), device, "fp32")
+    assert not check.is_checked(device, "fp32")
 
 
 # ---- memory ---------------------------------------------------------------------------------------

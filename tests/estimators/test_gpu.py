@@ -13,7 +13,7 @@ import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gesda import SdAClassifier, SdARegressor, StackedDenoisingAutoencoder
-from gesda.engine import cuda
+from gesda.engine.cuda import gpus
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "emulator"))
 from emulated import COMPILER, EmulatedDevice
@@ -33,7 +33,7 @@ def gpu(monkeypatch, tmp_path):
         device.adopt = lambda data: (data.array, int(data.array.ctypes.data))
         return device
 
-    monkeypatch.setattr(cuda, "CupyDevice", make)
+    monkeypatch.setattr(gpus, "CupyDevice", make)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return asked
 
@@ -185,13 +185,13 @@ def test_without_cupy_the_error_says_what_to_install(table, monkeypatch):
 
 
 def found_cupy(monkeypatch, there=True):
-    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: object() if there else None)
-    cuda._say_once.cache_clear()
+    monkeypatch.setattr(gpus.importlib.util, "find_spec", lambda name: object() if there else None)
+    gpus._say_once.cache_clear()
 
 
 def test_auto_takes_a_gpu_that_was_checked(gpu, table, monkeypatch, caplog):
     found_cupy(monkeypatch)
-    monkeypatch.setattr(cuda, "is_checked", lambda device, precision: True)
+    monkeypatch.setattr(gpus, "is_checked", lambda device, precision: True)
     assert StackedDenoisingAutoencoder(**SMALL).fit(table[0]).device_ == "cuda"
     assert not caplog.records
 
@@ -212,7 +212,7 @@ def test_auto_says_once_why_a_gpu_cannot_be_used(table, monkeypatch, caplog):
         raise RuntimeError("the driver is too old.")
 
     found_cupy(monkeypatch)
-    monkeypatch.setattr(cuda, "CupyDevice", make)
+    monkeypatch.setattr(gpus, "CupyDevice", make)
     with caplog.at_level(logging.WARNING, "gesda"):
         for _ in range(2):
             assert StackedDenoisingAutoencoder(**SMALL).fit(table[0]).device_ == "cpu"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gesda.engine._cuda_compile import AHEAD, nvrtc
+from gesda.engine.cuda.compile import AHEAD, nvrtc
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = Path(__file__).with_name("smoke.py")

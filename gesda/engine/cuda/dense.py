@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gesda.engine import Array
-from gesda.engine._cuda_data import DeviceRows, Feed, HostRows, Rows, ring_ticks, slabs
-from gesda.engine._cuda_device import Buffers, Device, Phases, Ticks, slow_seconds, tile_kernel
-from gesda.engine._cuda_records import (
+from gesda.engine.cuda.data import DeviceRows, Feed, HostRows, Rows, ring_ticks, slabs
+from gesda.engine.cuda.device import Buffers, Device, Phases, Ticks, slow_seconds, tile_kernel
+from gesda.engine.cuda.records import (
     DENSE,
     DROPOUT,
     PASS,

@@ -13,8 +13,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from gesda.engine import Array
-from gesda.engine._cuda_device import Buffers, Device
-from gesda.engine._cuda_records import STORAGES
+from gesda.engine.cuda.device import Buffers, Device
+from gesda.engine.cuda.records import STORAGES
 
 #: A record of `Source`.
 Source: TypeAlias = tuple[int, int, int, int, int, int, int]

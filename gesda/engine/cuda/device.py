@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from gesda.engine import Array
-from gesda.engine._cuda_records import PART, SHARED_BYTES
+from gesda.engine.cuda.records import PART, SHARED_BYTES
 
 #: A launch of many ticks should be over after that.
 _LAUNCH_SECONDS = 0.02
@@ -40,7 +40,7 @@ class Device(Protocol):
     multiprocessors: int
     most_shared_bytes: int  # that a block may have
     ticks_of_a_graph: int
-    panels: tuple[tuple[int, int], ...]  # shapes that may be used, of `gesda.engine._cuda_variants.SHAPES`
+    panels: tuple[tuple[int, int], ...]  # shapes that may be used, of `gesda.engine.cuda.variants.SHAPES`
 
     def available(self) -> int:
         """Bytes of memory that may still be taken."""

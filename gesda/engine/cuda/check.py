@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gesda.engine._cuda_cache import keep, recall
-from gesda.engine._cuda_device import Device
-from gesda.engine._cuda_source import kernel_hash
+from gesda.engine.cuda.cache import keep, recall
+from gesda.engine.cuda.device import Device
+from gesda.engine.cuda.source import kernel_hash
 from gesda.engine.reference import ReferenceEngine
 from gesda.spec import FinetunePlan, HeadSpec, LayerSpec, NetworkSpec, OptimizerSpec, PretrainPlan
 

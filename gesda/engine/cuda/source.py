@@ -27,7 +27,7 @@ def kernel_folder() -> Traversable:
     try:
         return importlib.resources.files("gesda.kernels")
     except ModuleNotFoundError:
-        return Path(__file__).parents[2] / "kernels"
+        return Path(__file__).parents[3] / "kernels"
 
 
 @cache

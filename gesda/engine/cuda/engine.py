@@ -1,18 +1,14 @@
 """The cuda engine: parameters in device memory, epochs as launches of the kernels in kernels/.
 
-What runs on a device goes through a `Device` (`gesda.engine._cuda_records`). May import `gesda.spec`
-and its own package.
+What runs on a device goes through a `Device` (`gesda.engine.cuda.device`). May import `gesda.spec` and `gesda.engine`.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,16 +16,13 @@ from numpy.typing import NDArray
 
 from gesda.engine import Array, Data, Poll
 from gesda.engine._checks import check_classes, check_data, check_order, check_plan, check_shape, check_state
-from gesda.engine._cuda_check import is_checked
-from gesda.engine._cuda_cupy import CupyDevice
-from gesda.engine._cuda_data import HostRows, Rows, has_room, place, rows_for_once
-from gesda.engine._cuda_dense import DenseLayer, FinetuneRun, encode_on_device, infer
-from gesda.engine._cuda_device import Device
-from gesda.engine._cuda_pretrain import PretrainRun
-from gesda.engine._cuda_records import round_up
-from gesda.engine._cuda_source import ARITHMETICS
-from gesda.engine._cuda_tuning import fastest
-from gesda.engine._cuda_variants import KINDS, Variant
+from gesda.engine.cuda.data import HostRows, Rows, has_room, place, rows_for_once
+from gesda.engine.cuda.dense import DenseLayer, FinetuneRun, encode_on_device, infer
+from gesda.engine.cuda.device import Device
+from gesda.engine.cuda.pretrain import PretrainRun
+from gesda.engine.cuda.records import round_up
+from gesda.engine.cuda.tuning import fastest
+from gesda.engine.cuda.variants import KINDS, Variant
 from gesda.spec import FinetunePlan, FinetuneStats, NetworkSpec, PretrainPlan, PretrainStats
 
 _POLL_SECONDS = 0.05
@@ -56,7 +49,7 @@ class CudaEngine:
         What the device computes in: float32; operands rounded to TF32 (10 bits after the point) or to
         half precision. Sums, weights, optimiser state and everything elementwise are float32.
     variant : {"auto", "tiles", "panels", "persistent"}
-        Which kernels pretrain (`gesda.engine._cuda_variants`).
+        Which kernels pretrain (`gesda.engine.cuda.variants`).
     tune : bool
         Whether to measure, once for each kind of epoch, which variant is the fastest; instead of `variant`.
 
@@ -304,43 +297,6 @@ class CudaEngine:
         if self.spec.head is None:
             raise ValueError("the network has no head: it can encode and decode, not predict.")
         return self.spec.head.n_outputs
-
-
-# ---- the machine's GPUs ---------------------------------------------------------------------------
-def gpu(precision: str, index: int = 0, memory_limit: int | None = None) -> Device:
-    """A GPU as a device.
-
-    Raises
-    ------
-    ValueError
-        For a precision that it does not have.
-    RuntimeError
-        Without CuPy or a usable GPU.
-    """
-    return CupyDevice(precision, index, memory_limit)
-
-
-def checked_gpu(precision: str, memory_limit: int | None = None) -> Device | None:
-    """The first GPU, if ``gesda warmup`` has found that it computes what it should; else says why not, once."""
-    if importlib.util.find_spec("cupy") is None or precision not in ARITHMETICS:
-        return None
-    try:
-        found = gpu(precision, 0, memory_limit)
-    except RuntimeError as error:
-        _say_once(f"device='auto' takes the cpu: {error}")
-        return None
-    if is_checked(found, precision):
-        return found
-    _say_once(
-        f"device='auto' takes the cpu: {found.name} has not been checked yet with precision={precision!r}; run "
-        f"'gesda warmup --precision {precision}' once, or ask for device='cuda'."
-    )
-    return None
-
-
-@cache
-def _say_once(message: str) -> None:
-    logging.getLogger("gesda").warning(message)
 
 
 class _Stop:

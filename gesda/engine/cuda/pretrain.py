@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gesda.engine._cuda_data import DeviceRows, Feed, HostRows, Rows, ring_ticks
-from gesda.engine._cuda_device import Buffers, Device, Phases, Ticks, slow_seconds
-from gesda.engine._cuda_records import (
+from gesda.engine.cuda.data import DeviceRows, Feed, HostRows, Rows, ring_ticks
+from gesda.engine.cuda.device import Buffers, Device, Phases, Ticks, slow_seconds
+from gesda.engine.cuda.records import (
     CORRUPTION,
     EPOCH,
     LAYER,
@@ -27,7 +27,7 @@ from gesda.engine._cuda_records import (
     tiles,
     update_rule,
 )
-from gesda.engine._cuda_variants import Variant, choose
+from gesda.engine.cuda.variants import Variant, choose
 from gesda.spec import ACTIVATIONS, LOSSES, NOISES, NetworkSpec, PretrainPlan
 
 ENCODE_NOISY, ENCODE_CLEAN, GATHER, DECODE, STATISTICS, CORRUPT, BACKPROP = range(7)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gesda.engine._cuda_device import Device, Kernel, tile_kernel
-from gesda.engine._cuda_records import PANEL_CHUNK, WARPS, round_up
+from gesda.engine.cuda.device import Device, Kernel, tile_kernel
+from gesda.engine.cuda.records import PANEL_CHUNK, WARPS, round_up
 
 KINDS = ("tiles", "panels", "persistent")
 #: Shapes of panels: tiles of 16 rows of a minibatch, and columns. More of both would need too many registers.

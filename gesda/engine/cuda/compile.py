@@ -1,6 +1,6 @@
 """The kernels compiled ahead, with NVRTC and without a GPU: files that a device without a compiler loads.
 
-Standard library only, and nothing of gesda but `_cuda_source`: setup.py runs this before anything is installed.
+Standard library only, and nothing of gesda but `source.py`: setup.py runs this before anything is installed.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def compile_ahead(
     Parameters
     ----------
     source : module
-        `gesda.engine._cuda_source`.
+        `gesda.engine.cuda.source`.
     targets : sequence of str
         Such as "sm_87"; "all" means `TARGETS`.
     precisions : sequence of str

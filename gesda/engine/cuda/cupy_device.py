@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from gesda.engine import Array
-from gesda.engine._cuda_device import Kernel
-from gesda.engine._cuda_records import STORAGES, THREADS
-from gesda.engine._cuda_source import ARITHMETICS, compile_options, compiled_file, kernel_source
-from gesda.engine._cuda_variants import SHAPES
+from gesda.engine.cuda.device import Kernel
+from gesda.engine.cuda.records import STORAGES, THREADS
+from gesda.engine.cuda.source import ARITHMETICS, compile_options, compiled_file, kernel_source
+from gesda.engine.cuda.variants import SHAPES
 
 _OLDEST = {"fp32": 75, "tf32": 80, "fp16": 75}  # compute capability, tenfold
 _AHEAD = 2  # launches of many ticks that wait while one runs; more would keep an interruption waiting

@@ -9,13 +9,13 @@ import time
 
 import numpy as np
 
-from gesda.engine._cuda_cache import keep, recall
-from gesda.engine._cuda_data import place
-from gesda.engine._cuda_device import Buffers, Device
-from gesda.engine._cuda_pretrain import PretrainRun, layers_of
-from gesda.engine._cuda_records import round_up
-from gesda.engine._cuda_source import kernel_hash
-from gesda.engine._cuda_variants import Variant, candidates
+from gesda.engine.cuda.cache import keep, recall
+from gesda.engine.cuda.data import place
+from gesda.engine.cuda.device import Buffers, Device
+from gesda.engine.cuda.pretrain import PretrainRun, layers_of
+from gesda.engine.cuda.records import round_up
+from gesda.engine.cuda.source import kernel_hash
+from gesda.engine.cuda.variants import Variant, candidates
 from gesda.spec import NetworkSpec, PretrainPlan
 
 _REPLAYS = 3  # of a graph, timed together
