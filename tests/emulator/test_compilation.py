@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -10,8 +11,10 @@ from gesda.engine.cuda import compile as ahead
 from gesda.engine.cuda import source
 from gesda.engine.cuda.compile import CompileError, compile_ahead, compile_source, nvrtc
 from gesda.engine.cuda.source import compile_options, compiled_file, kernel_source
+from gesda.engine.cuda.variants import SHAPES
 
 #: Module, shape of panels, precision, target: every module in every precision, old and new targets, the largest shapes.
+#: GESDA_ALL_KERNELS=1 compiles all.
 VARIANTS = (
     *(("tiles", (0, 0), precision, "sm_75") for precision in ("fp32", "fp16")),
     *(("tiles", (0, 0), precision, "sm_90") for precision in ("tf32", "fp16")),
@@ -28,6 +31,20 @@ VARIANTS = (
     ("persistent", (2, 24), "fp32", "sm_90"),
     ("persistent", (1, 32), "fp16", "sm_120"),
 )
+if os.environ.get("GESDA_ALL_KERNELS"):  # half an hour on two cores
+    VARIANTS = tuple(
+        (module, panel, precision, target)
+        for target in ahead.TARGETS
+        for precision in ("fp32", "tf32", "fp16")
+        if target != "sm_75" or precision != "tf32"
+        for module, panels in (
+            ("tiles", [(0, 0)]),
+            ("dense", [(0, 0)]),
+            ("panels", SHAPES),
+            ("persistent", [shape for shape in SHAPES if shape[0] * shape[1] <= 64]),
+        )
+        for panel in panels
+    )
 #: Of a thread: two blocks of 256 threads on a multiprocessor of 65536 registers, or one.
 MOST_REGISTERS = {"advance": 128, "dense": 128, "tiles": 128, "panels": 255, "persistent": 255}
 

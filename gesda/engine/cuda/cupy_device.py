@@ -173,11 +173,6 @@ class CupyDevice:
                 f"{fits * self.multiprocessors}; use variant='auto'."
             )
 
-    def compile(self, kernel: Kernel) -> None:
-        """Have a kernel ready."""
-        with self._device:
-            self._function(kernel)
-
     def capture(self, launches: Callable[[], None]) -> Any:
         """Make a CUDA graph of launches without starting them."""
         self._resolving = True  # nothing may be compiled or loaded while a stream is captured

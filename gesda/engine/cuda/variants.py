@@ -13,6 +13,7 @@ from gesda.engine.cuda.records import PANEL_CHUNK, WARPS, round_up
 KINDS = ("tiles", "panels", "persistent")
 #: Shapes of panels: tiles of 16 rows of a minibatch, and columns. More of both would need too many registers.
 SHAPES = tuple((rows, columns) for rows in (1, 2, 4, 7) for columns in (8, 16, 24, 32) if rows * columns <= 112)
+_MOST_PERSISTENT = 64  # of rows times columns: the loop over ticks needs registers too
 
 
 class Variant(NamedTuple):
@@ -59,10 +60,11 @@ def candidates(device: Device, widths: list[tuple[int, int]], rows: int) -> list
         for kind in ("panels", "persistent"):
             variant = Variant(kind, panel)
             owned = _panels([hidden for _, hidden in widths], panel[1])
-            if variant.kernel(widths).shared_bytes <= device.most_shared_bytes and (
-                kind == "panels" or owned <= device.multiprocessors
-            ):
-                found.append(variant)
+            if variant.kernel(widths).shared_bytes > device.most_shared_bytes:
+                continue
+            if kind == "persistent" and (owned > device.multiprocessors or panel[0] * panel[1] > _MOST_PERSISTENT):
+                continue
+            found.append(variant)
     return found
 
 
