@@ -5,9 +5,25 @@ from __future__ import annotations
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import scipy.sparse
+from emulated import COMPILER, EmulatedDevice
+from emulated_cupy import emulated_cupy
+from engine_cases import (
+    assert_same_bits,
+    finetune_plan,
+    pretrain_plan,
+    random_state,
+    random_targets,
+    stack,
+    with_head,
+)
 
+from gesda.engine.cuda import cupy_device
 from gesda.engine.cuda.cupy_device import CupyDevice, _has_compiler
+from gesda.engine.cuda.data import HostRows
+from gesda.engine.cuda.engine import CudaEngine
 
 
 class CUDARuntimeError(RuntimeError):
@@ -84,3 +100,86 @@ def test_cupy_has_what_the_device_uses(cupy_without_gpu):
         (cupy_without_gpu, "from_dlpack asarray asnumpy ascontiguousarray"),
     ):
         assert [name for name in names.split() if not hasattr(owner, name)] == []
+
+
+# ---- CuPy's part of a training, on a stand-in for CuPy ----------------------------------------------
+WIDTHS = (70, 50, 33)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Makes a `CupyDevice` whose kernels the emulator runs."""
+    if COMPILER is None:
+        pytest.skip("the emulator needs a C++ compiler")
+
+    def make(precision="fp32", memory_limit=None, ticks=3, memory=1 << 40, **options):
+        runs = EmulatedDevice(precision, memory=memory)
+        monkeypatch.setitem(sys.modules, "cupy", emulated_cupy(runs, **options))
+        device = CupyDevice(precision, 0, memory_limit)
+        device.panels, device.ticks_of_a_graph = runs.panels, ticks
+        return device
+
+    return make
+
+
+def trained(device, data, spec, state, plans, tuning, targets, **options):
+    engine = CudaEngine(spec, device, **options)
+    engine.set_state(state)
+    placed = engine.place(data)
+    losses = [engine.pretrain_epoch(placed, plan).loss for plan in plans]
+    losses += [(engine.finetune_epoch(placed, targets, plan).loss,) for plan in tuning]
+    return {**engine.get_state(), "losses": np.concatenate(losses), "codes": engine.encode(data)}
+
+
+def a_job(rng):
+    spec = with_head(stack(WIDTHS, "adam"), "softmax", 5, dropout=(0.2, 0.1, 0.0))
+    plans = [pretrain_plan(spec, 90, 20, epoch=epoch, rng=rng) for epoch in (0, 1)]
+    tuning = [finetune_plan(90, 20, rng)]
+    return spec, random_state(spec, rng), plans, tuning, random_targets(spec, 90, rng)
+
+
+@pytest.mark.parametrize("variant", ["panels", "persistent", "tiles"])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "uint8", "streamed"])
+def test_trainings_through_cupy_are_those_of_the_emulator(gpu, rng, variant, kind):
+    dense = rng.integers(0, 2, (90, WIDTHS[0])).astype(np.float32)
+    data = {"sparse": scipy.sparse.csr_array(dense), "uint8": dense.astype(np.uint8), "streamed": HostRows(dense)}
+    job = a_job(rng)
+    expected = trained(EmulatedDevice("fp32"), dense, *job, variant=variant)
+    assert_same_bits(expected, trained(gpu(), data.get(kind, dense), *job, variant=variant))
+
+
+def test_an_array_in_gpu_memory_is_not_copied(gpu):
+    data = np.ones((20, WIDTHS[0]), np.float32)
+
+    class Given(np.ndarray):
+        __cuda_array_interface__ = {"version": 3}  # noqa: RUF012
+
+    array, pointer = gpu().adopt(data.view(Given))
+    assert pointer == data.ctypes.data and array.shape == data.shape
+
+
+def test_too_many_blocks_for_a_cooperative_launch_are_an_error(gpu, rng):
+    data = rng.random((90, WIDTHS[0]), dtype=np.float32)
+    with pytest.raises(
+        RuntimeError, match=r"variant='persistent' needs \d+ blocks on the device at once, .* room for 0"
+    ):
+        trained(gpu(occupancy=0), data, *a_job(rng), variant="persistent")
+
+
+def test_a_memory_limit_holds(gpu, rng):
+    data = rng.random((90, WIDTHS[0]), dtype=np.float32)
+    device = gpu(memory_limit=400_000)
+    assert device.available() <= 400_000
+    with pytest.raises(
+        MemoryError, match=r"take [\d,]+ bytes of GPU memory \([\d,]+ bytes are needed, [\d,]+ are left\)"
+    ):
+        CudaEngine(stack((500, 500), "sgd"), device)
+    trained(gpu(memory_limit=400_000), data, *a_job(rng))
+
+
+def test_modules_compiled_ahead_are_loaded(gpu, monkeypatch, rng):
+    loaded = []
+    device = gpu()
+    monkeypatch.setattr(cupy_device, "compiled_file", lambda *key: loaded.append(key) or None)
+    trained(device, rng.random((90, WIDTHS[0]), dtype=np.float32), *a_job(rng), variant="tiles")
+    assert loaded == [("fp32", "tiles", (0, 0), 90), ("fp32", "dense", (0, 0), 90)]
