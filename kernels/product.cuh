@@ -27,6 +27,7 @@ static_assert(kTileRows / kWarpRows * (kTileColumns / kWarpColumns) * 32 == kThr
 constexpr int kSliceFloats =
     kTileRows * kDeepStride > kSlice* kFlatStride ? kTileRows * kDeepStride : kSlice * kFlatStride;
 constexpr int kProductBytes = kStages * 2 * kSliceFloats * 4;  // of shared memory
+static_assert(kProductBytes <= 64 * 1024, "Turing has 64 KiB for a block");
 
 // A(i, k) or B(k, i), i in [0, extent), k in [0, depth): at values[i * stride + k] if `deep`, else at
 // values[k * stride + i]. Both aligned to 16 bytes, stride a multiple of 4; rows are zero from their end to a multiple

@@ -24,6 +24,7 @@ from gesda.engine.cuda import cupy_device
 from gesda.engine.cuda.cupy_device import CupyDevice, _has_compiler
 from gesda.engine.cuda.data import HostRows
 from gesda.engine.cuda.engine import CudaEngine
+from gesda.engine.cuda.source import compile_options, kernel_source
 
 
 class CUDARuntimeError(RuntimeError):
@@ -82,6 +83,11 @@ def test_cupy_without_a_driver(cupy_without_gpu):
 
 def test_cupy_compiles_without_a_driver(cupy_without_gpu):
     assert _has_compiler(cupy_without_gpu)
+    nvrtc = cupy_without_gpu.cuda.nvrtc
+    program = nvrtc.createProgram(kernel_source(), "kernels.cu", (), ())
+    added = ("-ftz=true", "--device-as-default-execution-space", "-arch=sm_90")  # by CuPy 14
+    nvrtc.compileProgram(program, (*compile_options("tf32", "dense", (0, 0)), *added))
+    assert nvrtc.getCUBIN(program).startswith(b"\x7fELF")
 
 
 def test_cupy_has_what_the_device_uses(cupy_without_gpu):

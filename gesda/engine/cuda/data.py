@@ -6,6 +6,7 @@ May import its own package.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,8 +19,8 @@ from gesda.engine.cuda.records import STORAGES
 
 #: A record of `Source`.
 Source: TypeAlias = tuple[int, int, int, int, int, int, int]
-#: The part of the memory left that data may take; the rest is for minibatches.
-_SHARE = 0.8
+#: The part of the memory left that data may take; the rest is for minibatches and encodings.
+_SHARE = 0.6
 #: The part of the memory left that the ring of streamed rows may take.
 _RING_SHARE = 0.1
 #: Bytes of rows that inference has on the device at a time, where they are not kept there.
@@ -102,7 +103,8 @@ def place(device: Device, data: Any) -> Rows:
     """
     rows = rows_for_once(device, data)
     if isinstance(rows, HostRows) and has_room(device, rows.nbytes):
-        return rows.slab(device, 0, rows.shape[0])
+        with suppress(MemoryError):  # what is left may be in pieces
+            return rows.slab(device, 0, rows.shape[0])
     return rows
 
 

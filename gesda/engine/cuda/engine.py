@@ -71,6 +71,7 @@ class CudaEngine:
         self.spec, self.precision, self._variant, self._tunes = spec, precision, variant, tune
         self._device, self._shapes = device, spec.state_shapes()
         self._run: PretrainRun | FinetuneRun | None = None  # of the last epoch, for the next one
+        self._seen: dict[str, NDArray[np.float32]] = {}
         parameters = sum(int(np.prod(shape)) for name, shape in self._shapes.items() if not _is_counter(name))
         self._steps = {name: np.zeros(shape, np.int64) for name, shape in self._shapes.items() if _is_counter(name)}
         try:
@@ -106,21 +107,27 @@ class CudaEngine:
     def copy_parameters(self, into: Mapping[str, NDArray[np.float32]]) -> None:
         """Overwrite these arrays with the parameters of their names."""
         for name, array in into.items():
-            array[...] = self._read(name)
+            array[...] = self._peek(name)
 
     def nonfinite_parameter(self) -> str | None:
         """Name of a parameter array that holds NaN or infinity; None where all are finite."""
         names = self.spec.parameter_shapes()
-        return next((name for name in names if not np.isfinite(self._read(name)).all()), None)
+        return next((name for name in names if not np.isfinite(self._peek(name)).all()), None)
+
+    def _peek(self, name: str) -> NDArray[np.float32]:
+        """An array as it is since the last change; after an epoch the trainer looks at all of them twice."""
+        if name not in self._seen:
+            matrix = self._arrays[name]
+            self._seen[name] = self._device.read(matrix.array)[:, : matrix.columns].reshape(self._shapes[name])
+        return self._seen[name]
 
     def _read(self, name: str) -> NDArray[np.float32]:
-        matrix = self._arrays[name]
-        values: NDArray[np.float32] = self._device.read(matrix.array)[:, : matrix.columns]
-        return np.ascontiguousarray(values).reshape(self._shapes[name])
+        return np.array(self._peek(name))
 
     def set_state(self, state: Mapping[str, Array]) -> None:
         """Take over arrays by name; those not given stay as they are."""
         check_state(state, self._shapes)
+        self._seen.clear()
         for name, values in state.items():
             if _is_counter(name):
                 self._steps[name][:] = values
@@ -140,6 +147,7 @@ class CudaEngine:
         if len(plan.order) == 0:
             return PretrainStats((float("nan"),) * len(plan.training), (0.0,) * len(plan.training), True)
         steps, run = self._steps["pretrain.steps"], self._pretrain_run(self.place(data), plan)
+        self._seen.clear()
         run.start(plan, steps)
         stop, tick = _Stop(self._device, poll), 0
         while tick < run.n_ticks:
@@ -214,6 +222,7 @@ class CudaEngine:
             with self._minibatch(plan.batch_size, columns):
                 self._run = FinetuneRun(self._device, layers, self.spec.head, rows, targets, sample_weight, plan)
         run, steps = self._run, self._steps["finetune.steps"]
+        self._seen.clear()
         run.start(plan, targets, sample_weight, self.spec.seed, int(steps[0]))
         stop = _Stop(self._device, poll)
         while step < run.n_steps and not stop.asked(step / run.n_steps):

@@ -67,8 +67,8 @@ def macros(precision: str, panel: tuple[int, int]) -> tuple[str, ...]:
 
 
 def compile_options(precision: str, module: str, panel: tuple[int, int]) -> tuple[str, ...]:
-    """All options of NVRTC."""
-    return ("-std=c++17", "-default-device", f"-DGESDA_MODULE={MODULES[module]}", *macros(precision, panel))
+    """Options of NVRTC; CuPy adds the target's, ours are for every one."""
+    return ("-std=c++17", f"-DGESDA_MODULE={MODULES[module]}", *macros(precision, panel))
 
 
 def cubin_name(precision: str, module: str, panel: tuple[int, int], capability: int) -> str:
