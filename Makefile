@@ -81,14 +81,14 @@ format: $(VENV)/.dev-stamp
 types: $(VENV)/.dev-stamp
 	$(BIN)/mypy
 
-# The formulas must stay C++ and CUDA at once; NVRTC compiles the kernels for old and new targets.
+# The formulas must stay C++ and CUDA at once; NVRTC compiles the kernels for old and new targets; CuPy without a GPU.
 kernels: $(VENV)/.dev-stamp
 	$(CXX) -std=c++17 -Wall -Wextra -Werror -fsyntax-only -include kernels/math.hpp -x c++ /dev/null
 	@if command -v nvcc >/dev/null; then set -x; \
 		mkdir -p build-kernels && nvcc -std=c++17 -Werror all-warnings -arch=sm_75 -ptx \
 			-include kernels/math.hpp -x cu /dev/null -o build-kernels/math.ptx; \
 	else echo "kernels: no nvcc on the PATH, NVRTC compiles"; fi
-	$(BIN)/python -m pytest tests/emulator/test_compilation.py
+	$(BIN)/python -m pytest tests/emulator/test_compilation.py tests/engines/test_cuda_device.py
 
 # As shipped, and under the sanitizers.
 cpp-test: $(CPP_TESTS:%=cpp-test-%)

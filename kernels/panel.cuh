@@ -21,7 +21,9 @@
 //   errors, values   e and h of the panel's columns, (rows, kPanel)
 //   weights          two chunks of W or V
 //   stage            128 columns of two or four of the minibatch's matrices; then all warps' sums
-//   resident         the whole panel of W, (n, kPanel), where it stays on chip from tick to tick (persistent.cuh)
+//   resident         the whole panel of W, (n, kPanel), where there is room: read once for the errors and the update,
+//   and
+//                    in persistent.cuh once for many ticks
 //
 // Chunks come by asynchronous copies while the one before is worked on. Between the update of a chunk of W and its use
 // for the next minibatch, that one's rows come: over those of this minibatch, or beside them where shared memory has
@@ -30,8 +32,9 @@
 // What a tick moves and computes for a tied layer, minibatches of B rows, panels of P columns:
 //
 //   row panels      read 4 n m bytes of W once, h once a panel (4 B m n / P); 2 B n m operations
-//   column panels   read 4 n m bytes of W twice (errors, then update and encoding), write them once; d and x~ (twice
-//                   with the next one), and x if the layer above wants it, once a panel; 8 to 10 B n m operations
+//   column panels   read 4 n m bytes of W once if the panel is resident, else twice (errors, then update and encoding),
+//                   write them once; d and x~ (twice with the next one), and x if the layer above wants it, once a
+//                   panel; 8 to 10 B n m operations
 #pragma once
 
 #include "pretrain.cuh"
@@ -140,18 +143,22 @@ struct Panel {
   const Layer& layer;
   int column0;
   float *errors, *values, *weights, *stage, *resident;
+  bool is_here;  // all of W's panel, in `resident`
 
-  GESDA_DEVICE Panel(const Layer& of, int number, bool stays)
-      : layer(of), column0(number * 8 * Shape::kColumns), errors(static_cast<float*>(shared_memory())) {
+  GESDA_DEVICE Panel(const Layer& of, int number, bool has_resident, bool is_there)
+      : layer(of),
+        column0(number * 8 * Shape::kColumns),
+        errors(static_cast<float*>(shared_memory())),
+        is_here(is_there) {
     values = errors + Shape::kRows * Shape::kStride;
     weights = values + Shape::kRows * Shape::kStride;
     stage = weights + 2 * Shape::kWeights;
-    resident = stays ? errors + Shape::kFloats : nullptr;
+    resident = has_resident ? errors + Shape::kFloats : nullptr;
   }
   GESDA_DEVICE bool is_tied() const { return layer.v.values == nullptr; }
   GESDA_DEVICE float* matrix(int i) const { return stage + i * Shape::kMatrix; }
   GESDA_DEVICE float* weights_of(int k0) const { return weights + k0 / kChunk % 2 * Shape::kWeights; }
-  // The chunk of W's panel at k0: on chip already, or to be fetched.
+  // Where the chunk of W's panel at k0 is, or goes.
   GESDA_DEVICE float* chunk(int k0) const {
     return resident != nullptr ? resident + k0 * Shape::kStride : weights_of(k0);
   }
@@ -160,7 +167,7 @@ struct Panel {
                   layer.m);
   }
   GESDA_DEVICE void need_chunk(int k0) const {
-    if (resident == nullptr) fetch_chunk(k0, weights_of(k0));
+    if (!is_here) fetch_chunk(k0, chunk(k0));
   }
 };
 
@@ -183,7 +190,7 @@ GESDA_DEVICE void for_each_chunk(int depth, const Fetch& fetch, const Work& work
 // ---- column panels ----
 // e and h of the panel's columns to shared memory, zero beyond the minibatch; b is updated.
 template <Arithmetic kArithmetic, class Shape>
-GESDA_DEVICE void find_errors(const Panel<Shape>& p, const UpdateRule& rule, const float* d, int rows) {
+GESDA_DEVICE void find_errors(Panel<Shape>& p, const UpdateRule& rule, const float* d, int rows) {
   constexpr int kPanel = 8 * Shape::kColumns;
   const Layer& layer = p.layer;
   PanelSums<Shape> sums{};
@@ -202,6 +209,7 @@ GESDA_DEVICE void find_errors(const Panel<Shape>& p, const UpdateRule& rule, con
             p.is_tied() ? Staged{p.chunk(k0), Shape::kStride, 1} : Staged{p.weights_of(k0), 1, kChunkStride};
         add_chunk<kArithmetic>(p.matrix(k0 / kChunk % 2), weights, sums);
       });
+  p.is_here = p.is_here || (p.is_tied() && p.resident != nullptr);
   add_warps(sums, p.stage);
   const int own = p.column0 + thread_index();  // a column for each of the first threads
   const bool has_column = thread_index() < kPanel && own < layer.m;
@@ -277,9 +285,9 @@ GESDA_DEVICE void write_encoding(const Panel<Shape>& p, const float* sums, int r
 
 // The end of a layer's step in tick `tick` and the start of its next one.
 template <Arithmetic kArithmetic, class Shape>
-GESDA_DEVICE void column_panel(const Epoch& epoch, int index, int number, int tick, bool stays) {
+GESDA_DEVICE void column_panel(const Epoch& epoch, int index, int number, int tick, bool is_here) {
   const Layer& layer = epoch.layers[index];
-  const Panel<Shape> p(layer, number, stays);
+  Panel<Shape> p(layer, number, epoch.has_resident != 0, is_here);
   const Step now = step_of(epoch, index, tick), next = step_of(epoch, index, tick + 1);
   const bool trains = layer.h != nullptr, clean = layer.handoff == kCleanHandoff && next.rows > 0;
   const bool ends = trains && now.rows > 0, starts = trains && next.rows > 0;
@@ -345,7 +353,7 @@ GESDA_DEVICE void row_panel(const Epoch& epoch, int index, int number, int tick)
   const Layer& layer = epoch.layers[index];
   const Step step = step_of(epoch, index, tick);
   if (step.rows == 0) return;
-  const Panel<Shape> p(layer, number, false);
+  const Panel<Shape> p(layer, number, false, false);
   const int unit0 = p.column0;
   PanelSums<Shape> sums{};
   for_each_chunk(
@@ -385,12 +393,12 @@ GESDA_DEVICE void row_panel(const Epoch& epoch, int index, int number, int tick)
 }
 
 // ---- a block's part ----
-// Block number `block` of a phase; `stays`: its panel of W is resident.
+// Block number `block` of a phase; `is_here`: its panel of W is on chip.
 template <Arithmetic kArithmetic, class Shape>
-GESDA_DEVICE void panel_work(const Epoch& epoch, const Part& part, int block, int tick, bool stays) {
+GESDA_DEVICE void panel_work(const Epoch& epoch, const Part& part, int block, int tick, bool is_here) {
   const int number = block - part.first_block;
   switch (static_cast<Work>(part.work)) {
-    case kColumnPanel: return column_panel<kArithmetic, Shape>(epoch, part.layer, number, tick, stays);
+    case kColumnPanel: return column_panel<kArithmetic, Shape>(epoch, part.layer, number, tick, is_here);
     case kRowPanel: return row_panel<kArithmetic, Shape>(epoch, part.layer, number, tick);
     case kGatherAhead: return prepare(epoch, {kGather, part.layer, part.first_block, part.blocks}, number, tick + 1);
     default: return prepare(epoch, part, number, tick);

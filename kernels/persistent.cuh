@@ -41,7 +41,7 @@ GESDA_DEVICE void persistent_ticks(const Epoch* epoch, int row_parts, int last_p
   const Part own = part_of(parts, row_parts, last_part, block_index());
   const bool owns = own.work == kColumnPanel;
   if (owns) {
-    const Panel<Shape> p(epoch->layers[own.layer], block_index() - own.first_block, true);
+    const Panel<Shape> p(epoch->layers[own.layer], block_index() - own.first_block, true, false);
     for (int k0 = 0; k0 < p.layer.n; k0 += kChunk) p.fetch_chunk(k0, p.chunk(k0));
     commit_copies();
     complete_copies();
@@ -52,8 +52,8 @@ GESDA_DEVICE void persistent_ticks(const Epoch* epoch, int row_parts, int last_p
     const int blocks = parts[last].first_block + parts[last].blocks;
     for (int block = block_index(); block < blocks; block += block_count()) {
       sync_block();  // nobody reads what the work before has left in shared memory
-      const bool stays = i % 2 == 1 && owns && block == block_index();
-      panel_work<kArithmetic, Shape>(*epoch, part_of(parts, first, last, block), block, first_tick + i / 2, stays);
+      const bool is_here = i % 2 == 1 && owns && block == block_index();
+      panel_work<kArithmetic, Shape>(*epoch, part_of(parts, first, last, block), block, first_tick + i / 2, is_here);
     }
     sync_grid(arrivals, static_cast<unsigned>(i + 1));
   }

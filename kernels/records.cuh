@@ -94,8 +94,9 @@ struct Epoch {
   const u32* order;  // sample id of each visit
   const int* tick;   // of the first tick of a launch; the launch adds its own offset
   NoiseKey noise;
-  int n_layers, batch, n_visits, n_steps, n_inputs, padding;
-  UpdateRule rule;  // but for the rate and the inverse variance, which change with the step
+  int n_layers, batch, n_visits, n_steps, n_inputs;
+  int has_resident;  // whether a block has shared memory for a whole panel of W
+  UpdateRule rule;   // but for the rate and the inverse variance, which change with the step
 };
 
 // ---- fine-tuning and inference ----

@@ -22,7 +22,10 @@ from gesda.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BEFORE, _HEADING, _SECTION = README.partition("## On a GPU\n")
+ON_A_GPU, _, _AFTER = _SECTION.partition("\n## ")
+BLOCKS = _BLOCK.findall(_BEFORE + _AFTER)
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +61,23 @@ def test_the_command_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("codes.npy").exists()
     (accuracy,) = re.findall(r"accuracy\D*([\d.]+)", capsys.readouterr().out)[-1:]
     assert float(accuracy) > 0.9
+
+
+def test_what_a_gpu_is_asked_for_is_understood(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    blocks = _BLOCK.findall(ON_A_GPU)
+    lines = [line for language, text in blocks if not language for line in text.splitlines() if line[:6] == "gesda "]
+    assert len(lines) == 2
+    for line in lines:
+        assert main(shlex.split(line, comments=True)[1:]) == 1
+        assert "device='cuda' needs CuPy: pip install 'gesda[cuda]'" in capsys.readouterr().err
+    (code,) = (text for language, text in blocks if language == "python")
+    names: dict[str, Any] = {"gesda": gesda}
+    exec(compile(code, "README.md", "exec"), names)
+    with pytest.raises(RuntimeError, match="device='cuda' needs CuPy"):
+        names["model"].fit(np.eye(4), [0, 1, 0, 1])
 
 
 @pytest.mark.parametrize("module", ["gesda", "gesda.cli"])

@@ -145,6 +145,19 @@ def test_panels_of_every_shape_have_the_same_bits(make_device, rng, panel):
         assert_same_bits(expected, found)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("panel", [(2, 16), (4, 16)], ids=str)
+def test_a_panel_that_stays_on_chip_between_its_uses_has_the_same_bits(make_device, rng, panel, tied):
+    spec = stack((300, 70, 150), "momentum", tied=tied)
+    job = spec, random_state(spec, rng), random_data(90, 300, rng), [pretrain_plan(spec, 90, 20)]
+    results = []
+    for multiprocessors in (50, 1):  # one for each panel, or not
+        device = make_device(panel=panel)
+        device.multiprocessors = multiprocessors
+        results.append(trained(device, *job, variant="panels"))
+    assert_same_bits(*results)
+
+
 def test_an_engine_that_goes_on_has_the_bits_of_a_new_one_with_the_same_state(make_device, rng):
     spec, state, data, plans = a_job(rng)
     engine = CudaEngine(spec, make_device())

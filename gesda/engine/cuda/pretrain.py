@@ -65,7 +65,7 @@ class PretrainRun:
         widths = [(spec.layers[k].n_visible, spec.layers[k].n_hidden) for k in self.layers]
         self.variant = choose(device, widths, self._rows, variant) if isinstance(variant, str) else variant
         self._panel = self.variant.panel[1]
-        self._kernel = self.variant.kernel(widths)
+        self._kernel = self.variant.kernel(device, widths)
         self._ahead = 2 if self._panel else 1  # ticks from the gathering of a minibatch to its first use
         self._buffers = Buffers(device)
         self._losses: dict[int, Any] = {}
@@ -88,6 +88,7 @@ class PretrainRun:
         epoch["order"], epoch["tick"] = device.pointer(self._order), self._ticks.tick
         epoch["n_layers"], epoch["batch"], epoch["n_inputs"] = len(self.layers), plan.batch_size, self._n_inputs
         epoch["n_visits"], epoch["rule"] = n_visits, update_rule(spec.optimizer)
+        epoch["has_resident"] = self.variant.has_resident(self._kernel)
         self._epoch_array = device.zeros((), EPOCH)
 
     def serves(self, rows: Rows, plan: PretrainPlan) -> bool:
@@ -149,7 +150,7 @@ class PretrainRun:
     def _launch(self, tick: int, phases: slice = slice(None)) -> None:
         kernel = self._kernel
         if self.variant.kind == "persistent":  # outside of its launches it is panels
-            kernel = Variant("panels", self.variant.panel).kernel([])
+            kernel = kernel._replace(module="panels", entry="panels", cooperative=False)
         self._phases.launch(self.device, kernel, self.device.pointer(self._epoch_array), tick, phases)
 
     def stop_before(self, tick: int) -> None:

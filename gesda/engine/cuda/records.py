@@ -58,7 +58,7 @@ EPOCH = np.dtype(
         ("source", SOURCE),
         *_fields(_POINTER, "order tick"),
         ("noise", _NOISE_KEY),
-        *_fields(np.int32, "n_layers batch n_visits n_steps n_inputs padding"),
+        *_fields(np.int32, "n_layers batch n_visits n_steps n_inputs has_resident"),
         ("rule", _RULE),
     ]
 )

@@ -22,14 +22,23 @@ class Variant(NamedTuple):
     kind: str
     panel: tuple[int, int] = (0, 0)
 
-    def kernel(self, widths: list[tuple[int, int]]) -> Kernel:
-        """Its kernel, for layers of these numbers of visible and hidden units."""
+    def kernel(self, device: Device, widths: list[tuple[int, int]]) -> Kernel:
+        """Its kernel, for layers of these numbers of visible and hidden units.
+
+        A panel of W stays on chip between its uses where a block alone on a multiprocessor has room for it, and always
+        with persistent panels.
+        """
         if self.kind == "tiles":
             return tile_kernel("tiles")
-        shared = panel_bytes(*self.panel)
-        if self.kind == "persistent":
-            shared += resident_bytes(self.panel[1], max(visible for visible, _ in widths))
+        shared, resident = panel_bytes(*self.panel), resident_bytes(self.panel[1], max(n for n, _ in widths))
+        alone = _panels([hidden for _, hidden in widths], self.panel[1]) <= device.multiprocessors
+        if self.kind == "persistent" or (alone and shared + resident <= device.most_shared_bytes):
+            shared += resident
         return Kernel(self.kind, self.kind, shared, self.panel, cooperative=self.kind == "persistent")
+
+    def has_resident(self, kernel: Kernel) -> bool:
+        """Whether blocks of its kernel have room for a whole panel of W."""
+        return self.kind != "tiles" and kernel.shared_bytes > panel_bytes(*self.panel)
 
 
 def panel_stride(columns: int) -> int:
@@ -60,7 +69,7 @@ def candidates(device: Device, widths: list[tuple[int, int]], rows: int) -> list
         for kind in ("panels", "persistent"):
             variant = Variant(kind, panel)
             owned = _panels([hidden for _, hidden in widths], panel[1])
-            if variant.kernel(widths).shared_bytes > device.most_shared_bytes:
+            if variant.kernel(device, widths).shared_bytes > device.most_shared_bytes:
                 continue
             if kind == "persistent" and (owned > device.multiprocessors or panel[0] * panel[1] > _MOST_PERSISTENT):
                 continue
