@@ -18,8 +18,8 @@ from gesda.spec import FinetunePlan, HeadSpec, LayerSpec, NetworkSpec, Optimizer
 
 #: Largest difference of a parameter after an epoch, relative to the largest change of its array.
 TOLERANCE = {"fp32": 1e-3, "tf32": 3e-2, "fp16": 3e-2}
-_WIDTHS = (300, 200, 150)
-_ROWS = 400
+_WIDTHS = (200, 140, 90)
+_ROWS = 240
 
 
 def is_checked(device: Device, precision: str) -> bool:
