@@ -31,6 +31,7 @@ class Array(np.ndarray):
     """As cupy.ndarray."""
 
     runs: EmulatedDevice | None = None
+    device = SimpleNamespace(id=0)
 
     def __array_finalize__(self, other: Any) -> None:
         self.runs = getattr(other, "runs", None)

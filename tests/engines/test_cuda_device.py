@@ -118,10 +118,10 @@ def gpu(monkeypatch):
     if COMPILER is None:
         pytest.skip("the emulator needs a C++ compiler")
 
-    def make(precision="fp32", memory_limit=None, ticks=3, memory=1 << 40, **options):
+    def make(precision="fp32", memory_limit=None, ticks=3, memory=1 << 40, index=0, **options):
         runs = EmulatedDevice(precision, memory=memory)
         monkeypatch.setitem(sys.modules, "cupy", emulated_cupy(runs, **options))
-        device = CupyDevice(precision, 0, memory_limit)
+        device = CupyDevice(precision, index, memory_limit)
         device.panels, device.ticks_of_a_graph = runs.panels, ticks
         return device
 
@@ -154,14 +154,22 @@ def test_trainings_through_cupy_are_those_of_the_emulator(gpu, rng, variant, kin
     assert_same_bits(expected, trained(gpu(), data.get(kind, dense), *job, variant=variant))
 
 
+class Given(np.ndarray):
+    """As an array in GPU memory."""
+
+    __cuda_array_interface__ = {"version": 3}  # noqa: RUF012
+
+
 def test_an_array_in_gpu_memory_is_not_copied(gpu):
     data = np.ones((20, WIDTHS[0]), np.float32)
-
-    class Given(np.ndarray):
-        __cuda_array_interface__ = {"version": 3}  # noqa: RUF012
-
     array, pointer = gpu().adopt(data.view(Given))
     assert pointer == data.ctypes.data and array.shape == data.shape
+
+
+def test_an_array_on_another_gpu_is_an_error(gpu):
+    device = gpu(index=1)
+    with pytest.raises(ValueError, match="the data lie on GPU 0: use device='cuda:0', or move them to GPU 1"):
+        device.adopt(np.ones((20, 3), np.float32).view(Given))
 
 
 def test_too_many_blocks_for_a_cooperative_launch_are_an_error(gpu, rng):

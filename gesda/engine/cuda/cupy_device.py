@@ -106,6 +106,11 @@ class CupyDevice:
         with self._device, cupy.cuda.using_allocator(self._pool.malloc):
             given = hasattr(data, "__cuda_array_interface__")
             array = cupy.asarray(data) if given else cupy.from_dlpack(data)
+            if array.device.id != self._device.id:
+                raise ValueError(
+                    f"the data lie on GPU {array.device.id}: use device='cuda:{array.device.id}', or move them to GPU "
+                    f"{self._device.id}."
+                )
             array = cupy.ascontiguousarray(array, dtype=array.dtype if array.dtype in STORAGES else np.float32)
             self._device.synchronize()  # whatever stream wrote it, or converts it now
         return array, int(array.data.ptr)
