@@ -88,7 +88,7 @@ kernels: $(VENV)/.dev-stamp
 		mkdir -p build-kernels && nvcc -std=c++17 -Werror all-warnings -arch=sm_75 -ptx \
 			-include kernels/math.hpp -x cu /dev/null -o build-kernels/math.ptx; \
 	else echo "kernels: no nvcc on the PATH, NVRTC compiles"; fi
-	$(BIN)/python -m pytest tests/emulator/test_compilation.py tests/engines/test_cuda_device.py
+	$(BIN)/python -m pytest tests/emulator/test_compilation.py tests/engines/test_cuda_device.py -k "test_compilation or test_cupy"
 
 # As shipped, and under the sanitizers.
 cpp-test: $(CPP_TESTS:%=cpp-test-%)
