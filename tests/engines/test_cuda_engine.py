@@ -336,6 +336,26 @@ def test_tuning_measures_once(make_device, rng, monkeypatch):
     assert device.launched >= {measured[0].kind} if hasattr(device, "launched") else True
 
 
+def test_without_room_for_trials_nothing_is_tuned(make_device, rng, monkeypatch):
+    def no_room(*arguments):
+        raise MemoryError
+
+    job = a_job(rng, n_samples=40)
+    monkeypatch.setattr(tuning, "_seconds", no_room)
+    assert_same_bits(trained(make_device(), *job), trained(make_device(), *job, tune=True))
+    assert not cache.cache_file().exists()
+
+
+def test_tuned_networks_are_told_apart(make_device, rng, monkeypatch):
+    measured = []
+    monkeypatch.setattr(tuning, "_seconds", lambda *arguments: measured.append(arguments[0]) or 1.0)
+    for options in ({"tied": True}, {"tied": False}, {"optimizer": "adam"}, {"tied": False}):
+        spec = stack(WIDTHS, **options)
+        trained(make_device(), spec, random_state(spec, rng), random_data(40, 70, rng), [pretrain_plan(spec, 40, 20)],
+                tune=True)  # fmt: skip
+    assert len({id(spec) for spec in measured}) == 3
+
+
 def test_tuning_leaves_the_parameters_alone(make_device, rng):
     spec, state, _, plans = a_job(rng, n_samples=40)
     known = CudaEngine(spec, make_device(), tune=True)

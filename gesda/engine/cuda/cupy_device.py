@@ -1,4 +1,4 @@
-"""A GPU through CuPy, as a device of the cuda engine; the only file that imports CuPy.
+"""A GPU through CuPy, as a device of the cuda engine.
 
 May import its own package.
 """

@@ -5,7 +5,7 @@ May import its own package.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -28,7 +28,7 @@ _SLAB_BYTES = 1 << 28
 
 
 class DeviceRows:
-    """Samples in device memory.
+    """Samples in device memory; an epoch reads them as it reads a `Feed`, which has nothing to send.
 
     Parameters
     ----------
@@ -52,6 +52,13 @@ class DeviceRows:
             return values, starts + 8 * first, columns, stride, ring, storage, padding
         size = next(int(dtype.itemsize) for dtype, code in STORAGES.items() if code == storage)
         return values + size * first * stride, 0, 0, stride, ring, storage, padding
+
+    def start(self, order: NDArray[np.uint32]) -> None:
+        """Begin an epoch."""
+
+    def launch(self, launch: Callable[[], None]) -> None:
+        """Launch the next steps."""
+        launch()
 
 
 class HostRows:
@@ -126,8 +133,9 @@ def rows_for_once(device: Device, data: Any) -> Rows:
         return data
     if isinstance(data, np.ndarray):
         return HostRows(data if data.dtype in STORAGES else data.astype(np.float32))
-    if isinstance(data, scipy.sparse.csr_array):
-        return HostRows(data)
+    if scipy.sparse.issparse(data):
+        matrix: Any = data
+        return HostRows(scipy.sparse.csr_array(matrix))
     array, pointer = device.adopt(data)
     return DeviceRows(array.shape, (pointer, 0, 0, array.shape[1], 0, STORAGES[np.dtype(array.dtype)], 0), array)
 
@@ -187,7 +195,7 @@ class Feed:
         self._send(self._part)
         self._device.join()
 
-    def launch(self, launch: Any) -> None:
+    def launch(self, launch: Callable[[], None]) -> None:
         """Launch the next steps, and send the rows of those after them."""
         self._device.join()
         self._device.fork()  # the part of the ring that is overwritten now was read by the launch before
@@ -208,3 +216,10 @@ class Feed:
         self._copies[self._turn] = [self._device.copy(self._ring, start, staged[:fits])]
         if fits < last - first:
             self._copies[self._turn].append(self._device.copy(self._ring, 0, staged[fits:]))
+
+
+def feed(
+    device: Device, rows: Rows, order: NDArray[np.uint32], batch: int, stride: int, ahead: int
+) -> DeviceRows | Feed:
+    """What an epoch reads its rows from: the device's memory, or a `Feed` with these parameters."""
+    return rows if isinstance(rows, DeviceRows) else Feed(device, rows, order, batch, stride, ahead)

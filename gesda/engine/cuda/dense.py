@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gesda.engine import Array
-from gesda.engine.cuda.data import DeviceRows, Feed, HostRows, Rows, ring_ticks, slabs
+from gesda.engine.cuda.data import DeviceRows, Rows, feed, ring_ticks, slabs
 from gesda.engine.cuda.device import Buffers, Device, Phases, Ticks, slow_seconds, tile_kernel
 from gesda.engine.cuda.records import (
     DENSE,
@@ -181,10 +181,8 @@ class FinetuneRun(_Run):
         seconds, most = slow_seconds(device, operations), ring_ticks(device, rows, self.rows)
         self._ticks = Ticks(device, _KERNEL, self.n_steps, seconds, most, self._launch_some)
         record["tick"], self.stride = self._ticks.tick, self._ticks.stride
-        self._feed: Feed | None = None
-        if isinstance(rows, HostRows):
-            self._feed = Feed(device, rows, plan.order, plan.batch_size, self.stride, 0)
-        record["source"] = rows.source() if isinstance(rows, DeviceRows) else self._feed.source()  # type: ignore[union-attr]
+        self._feed = feed(device, rows, plan.order, plan.batch_size, self.stride, 0)
+        record["source"] = self._feed.source()
 
     def serves(self, rows: Rows, sample_weight: NDArray[np.float32] | None, plan: FinetunePlan) -> bool:
         """Whether this can run another epoch."""
@@ -215,15 +213,11 @@ class FinetuneRun(_Run):
         self._pass["noise"] = noise_key(seed, plan.epoch)
         self._send()
         self._ticks.restart()
-        if self._feed is not None:
-            self._feed.start(plan.order)
+        self._feed.start(plan.order)
 
     def go_on(self) -> None:
         """Launch the next `stride` minibatches; those after the last do nothing."""
-        if self._feed is not None:
-            self._feed.launch(self._ticks.go_on)
-        else:
-            self._ticks.go_on()
+        self._feed.launch(self._ticks.go_on)
 
     def _launch_some(self, steps: int) -> None:
         for step in range(steps):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gesda.engine.cuda.data import DeviceRows, Feed, HostRows, Rows, ring_ticks
+from gesda.engine.cuda.data import Rows, feed, ring_ticks
 from gesda.engine.cuda.device import Buffers, Device, Phases, Ticks, slow_seconds
 from gesda.engine.cuda.records import (
     CORRUPTION,
@@ -78,12 +78,10 @@ class PretrainRun:
         seconds = slow_seconds(device, self._rows * self._operations().sum())
         most = ring_ticks(device, rows, self._rows)
         self._ticks = Ticks(device, self._kernel, self.n_ticks, seconds, most, self._launch_some)
-        self._feed: Feed | None = None
-        if isinstance(rows, HostRows):
-            self._feed = Feed(device, rows, plan.order, plan.batch_size, self._ticks.stride, self._ahead)
+        self._feed = feed(device, rows, plan.order, plan.batch_size, self._ticks.stride, self._ahead)
         epoch = self._epoch = np.zeros((), dtype=EPOCH)
         epoch["layers"], epoch["parts"] = device.pointer(self._layer_array), self._buffers.put(self._phases.records())
-        epoch["source"] = rows.source() if isinstance(rows, DeviceRows) else self._feed.source()  # type: ignore[union-attr]
+        epoch["source"] = self._feed.source()
         self._order = device.zeros((n_visits,), np.uint32)
         epoch["order"], epoch["tick"] = device.pointer(self._order), self._ticks.tick
         epoch["n_layers"], epoch["batch"], epoch["n_inputs"] = len(self.layers), plan.batch_size, self._n_inputs
@@ -112,8 +110,7 @@ class PretrainRun:
         self.device.write(self._epoch_array, self._epoch)
         self._ticks.restart()
         self.stride = self._ticks.stride
-        if self._feed is not None:
-            self._feed.start(plan.order)
+        self._feed.start(plan.order)
         if self._panel:
             self._launch(-2, slice(1, 2))  # gather
             self._launch(-1)  # corrupt, encode
@@ -127,10 +124,7 @@ class PretrainRun:
 
     def go_on(self) -> None:
         """Launch the next `stride` ticks; those after the last do nothing."""
-        if self._feed is not None:
-            self._feed.launch(self._ticks.go_on)
-        else:
-            self._ticks.go_on()
+        self._feed.launch(self._ticks.go_on)
 
     def _launch_some(self, ticks: int) -> None:
         if self.variant.kind == "persistent":

@@ -15,20 +15,29 @@ from gesda.engine.cuda.device import Buffers, Device
 from gesda.engine.cuda.pretrain import PretrainRun, layers_of
 from gesda.engine.cuda.records import round_up
 from gesda.engine.cuda.source import kernel_hash
-from gesda.engine.cuda.variants import Variant, candidates
+from gesda.engine.cuda.variants import Variant, candidates, choose
 from gesda.spec import NetworkSpec, PretrainPlan
 
 _REPLAYS = 3  # of a graph, timed together
 
 
 def fastest(spec: NetworkSpec, device: Device, precision: str, plan: PretrainPlan) -> Variant:
-    """The variant that runs epochs of this kind in the least time; measured if it is not known yet."""
+    """The variant that runs epochs of this kind in the least time; measured if it is not known yet.
+
+    Where memory has no room for the trials it is what `choose` takes.
+    """
     layers, rows = layers_of(plan), min(plan.batch_size, len(plan.order))
     widths = [(spec.layers[k].n_visible, spec.layers[k].n_hidden) for k in layers]
-    key = "fastest", device.name, kernel_hash(), precision, widths, rows, plan.training, plan.handoff
+    tied = [spec.layers[k].tied for k in layers]
+    work = widths, tied, spec.optimizer.kind, rows, plan.training, plan.handoff
+    key = "fastest", device.name, kernel_hash(), precision, *work
     known = recall(*key)
     if known is None:
-        times = {variant: _seconds(spec, device, plan, rows, variant) for variant in candidates(device, widths, rows)}
+        try:
+            able = candidates(device, widths, rows)
+            times = {variant: _seconds(spec, device, plan, rows, variant) for variant in able}
+        except MemoryError:  # the trials need a network of their own
+            return choose(device, widths, rows)
         best = min(times.items(), key=lambda item: item[1])[0]
         known = [best.kind, *best.panel]
         keep(known, *key)
