@@ -7,9 +7,9 @@ May import `gesda.trainer`, `gesda.schedule`, `gesda.callbacks`, `gesda.ingest`,
 
 from __future__ import annotations
 
-from gesda.estimators._persistence import load
+from gesda.estimators._persistence import load, pack, unpack
 from gesda.estimators.autoencoder import StackedDenoisingAutoencoder
 from gesda.estimators.classifier import SdAClassifier
 from gesda.estimators.regressor import SdARegressor
 
-__all__ = ["SdAClassifier", "SdARegressor", "StackedDenoisingAutoencoder", "load"]
+__all__ = ["SdAClassifier", "SdARegressor", "StackedDenoisingAutoencoder", "load", "pack", "unpack"]

@@ -35,6 +35,29 @@ def _classes() -> dict[str, type[StackMixin]]:
 # ---- writing --------------------------------------------------------------------------------------
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     """Write a fitted estimator."""
+    write_tensors(path, *pack(estimator))
+
+
+def pack(estimator: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Give all that `unpack` makes the estimator of again, for programs that keep it in a file of their own.
+
+    Parameters
+    ----------
+    estimator : StackedDenoisingAutoencoder, SdAClassifier or SdARegressor
+        Fitted.
+
+    Returns
+    -------
+    tensors : dict of str to ndarray
+        Not copies.
+    metadata : dict
+        What JSON can hold.
+
+    Raises
+    ------
+    gesda.model_io.ModelFileError
+        For an estimator of another class.
+    """
     name = type(estimator).__name__
     if _classes().get(name) is not type(estimator):
         raise ModelFileError(f"{name} is not one of GeSdA's own estimators ({', '.join(_classes())}); save those.")
@@ -70,7 +93,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         "network": dataclasses.asdict(estimator._spec),
         "fitted": fitted,
     }
-    write_tensors(path, tensors, metadata)
+    return tensors, metadata
 
 
 def _to_json(name: str, value: Any) -> Any:
@@ -111,7 +134,7 @@ def load(path: str | os.PathLike[str], expected: type | None = None) -> Any:
     tensors, metadata = read_tensors(path)
     shown = repr(os.fspath(path))
     try:
-        estimator = _restore(tensors, metadata)
+        estimator = unpack(tensors, metadata)
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise ModelFileError(
@@ -124,9 +147,28 @@ def load(path: str | os.PathLike[str], expected: type | None = None) -> Any:
     return estimator
 
 
-def _restore(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any]) -> Any:
+def unpack(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any]) -> Any:
+    """Make an estimator of what `pack` gave, checking all of it.
+
+    Parameters
+    ----------
+    tensors : dict of str to ndarray
+        Used up: what belongs to the estimator is taken out.
+    metadata : dict
+
+    Returns
+    -------
+    estimator : StackedDenoisingAutoencoder, SdAClassifier or SdARegressor
+
+    Raises
+    ------
+    AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError
+        Where the content describes no estimator.
+    """
     cls = _classes().get(str(metadata["estimator"]))
     if cls is None:
+        if metadata["estimator"] == "GestureRecognizer":
+            _refuse("it holds a GestureRecognizer, which gesda.deepmotion.GestureRecognizer.load reads")
         raise ValueError(f"unknown estimator {metadata['estimator']!r:.60}")
     fitted = _mapping(metadata["fitted"], "fitted")
     estimator: Any = cls(**_params(cls, _mapping(metadata["params"], "params")))

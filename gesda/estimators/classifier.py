@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import check_is_fitted
 
 from gesda.engine import Engine
 from gesda.estimators import _labels
+from gesda.estimators._base import Runtime
 from gesda.estimators._docs import document
 from gesda.estimators._supervised import SupervisedStack, Supervision
 from gesda.ingest import Data, as_data
@@ -256,6 +259,58 @@ class SdAClassifier(ClassifierMixin, SupervisedStack):  # type: ignore[misc]
         supervision = self._supervision(data, labels, labelled, known, sample_weight)
         self._train(data, supervision, len(known), checked, proceed=proceed, one_epoch=True)
         self.classes_ = known
+        return self
+
+    def add_classes(self, classes: Any) -> SdAClassifier:
+        """Give the head an output for each new class; the others keep theirs.
+
+        What the network says about the classes it knew keeps its order; the new ones are learnt by the next `fit`
+        with ``warm_start=True`` or `partial_fit`. The optimiser's state is dropped.
+
+        Parameters
+        ----------
+        classes : array-like of shape (n_new_classes,)
+            Labels of the kind in ``classes_``; those known already are left out.
+
+        Returns
+        -------
+        SdAClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For labels of another kind than those known, text among numbers for instance.
+        sklearn.exceptions.NotFittedError
+            Before fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gesda import SdAClassifier
+        >>> X = np.random.default_rng(0).random((20, 4))
+        >>> model = SdAClassifier(3, pretrain_epochs=1, max_iter=1, random_state=0).fit(X, [0, 2] * 10)
+        >>> model.add_classes([1]).predict_proba(X).shape
+        (20, 3)
+        """
+        check_is_fitted(self, "_parameters")
+        new = np.asarray(classes).reshape(-1)
+        if (new.dtype.kind in "biuf") != (self.classes_.dtype.kind in "biuf"):
+            raise ValueError(f"classes={new.tolist()!r} are of another kind than those known, {self.classes_.tolist()!r}.")
+        grown = np.union1d(self.classes_, new)
+        columns = np.searchsorted(grown, self.classes_)
+        W, b = self._parameters["head.W"], self._parameters["head.b"]
+        wider = np.zeros((len(W), len(grown)), dtype=np.float32)
+        wider[:, columns] = W
+        # As unlikely as the least likely class, until examples say more.
+        biases = np.full(len(grown), b.min(), dtype=np.float32)
+        biases[columns] = b
+        self._parameters = {**self._parameters, "head.W": wider, "head.b": biases}
+        assert self._spec.head is not None
+        self._spec = replace(self._spec, head=replace(self._spec.head, n_outputs=len(grown)))
+        self._resume = {}
+        self._runtime = Runtime()
+        self.classes_ = grown
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:

@@ -1,0 +1,341 @@
+"""From motions to gestures: which stretch of rows the recogniser is asked about, and what becomes an event.
+
+Each question is a chance to take a scribble for a gesture, so there are few:
+
+- A motion between two pauses is asked about as a whole. If it is no gesture, it may be the end of one that has a rest
+  inside: then it is asked about together with the motion before, or with all since the run of samples began. And it may
+  hold more than a gesture, like the way to where the next one begins: then the stretches between its stops are asked
+  about, short rests of less than ``pause``.
+- A motion longer than any gesture is scanned while it goes on: the stretches between its stops, and every ``hop``, as
+  there may be no stops, all lengths of gestures that end there.
+
+The stretch that scores best is an event once none better has ended within half the shortest gesture after it. The next
+gesture begins where it ends.
+
+Imports NumPy, and the spotting.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gesda.deepmotion._spotting import ENDED, NOTHING, Lengths, Spotter, find_stops
+
+# What a gesture may be shorter or longer than all that were taught: people are not clocks.
+_SHORTEST = 0.5
+_LONGEST = 1.5
+#: Seconds, as long as the recogniser has been taught nothing.
+_ANY_DURATION = (0.3, 3.0)
+_WINDOW_SECONDS = 0.15
+#: About so many questions at most at the end of a long motion.
+_QUESTIONS_AT_END = 16
+
+
+class Answer(Protocol):
+    """What a recogniser says of a sequence."""
+
+    @property
+    def label(self) -> Any: ...
+    @property
+    def confidence(self) -> float: ...
+    @property
+    def familiarity(self) -> float: ...
+
+
+class Recognizer(Protocol):
+    """What the stream needs of a recogniser; ``threshold_`` is used if it is there."""
+
+    @property
+    def n_channels_(self) -> int: ...
+    @property
+    def rate_(self) -> float | None: ...
+    @property
+    def duration_range_(self) -> Any: ...
+    @property
+    def classes_(self) -> Any: ...
+    def recognize(self, sequence: NDArray[np.float32]) -> Answer: ...
+
+
+@dataclass(frozen=True)
+class GestureEvent:
+    """A gesture that was recognised in a stream.
+
+    Attributes
+    ----------
+    label : object
+        The gesture's name or number as it was taught; None for a motion that is no known gesture.
+    confidence : float
+        The recogniser's probability of the label, 0 to 1.
+    familiarity : float
+        How much the motion is like those the recogniser knows; larger is more.
+    start, end : float
+        Times of the first and last sample in seconds: on the clock of the time stamps, or from the first sample on.
+    """
+
+    label: Any
+    confidence: float
+    familiarity: float
+    start: float
+    end: float
+
+
+class _Candidate(NamedTuple):
+    score: float
+    start: int
+    end: int
+    answer: Answer
+
+
+#: What is said as long as no gesture was taught.
+_NOTHING_KNOWN = GestureEvent(None, 0.0, 0.0, 0.0, 0.0)
+
+
+class Judge:
+    """Uniform rows in, events out.
+
+    Parameters
+    ----------
+    recognizer : Recognizer
+    rate : float
+        Rows per second.
+    sample_rate : float
+        Samples per second, as far as it is known.
+    pause : float
+        Seconds.
+    unknown, continuous : bool
+    n_lengths : int
+        Lengths of gestures to try in a long motion.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        rate: float,
+        sample_rate: float,
+        pause: float,
+        unknown: bool,
+        continuous: bool,
+        n_lengths: int,
+    ) -> None:
+        self._recognizer = recognizer
+        self._rate = rate
+        self._sample_rate = sample_rate
+        self._pause = pause
+        self._unknown = unknown
+        self._continuous = continuous
+        self._n_lengths = n_lengths
+        self.reset()
+
+    def reset(self) -> None:
+        self.events = 0
+        self.rejected = 0
+        self._durations = self._taught_durations()
+        self.spotter = self._make_spotter()
+
+    # ---- what the recogniser knows ----------------------------------------------------------------
+    def _taught_durations(self) -> tuple[float, float]:
+        """Shortest and longest gesture in seconds."""
+        known = getattr(self._recognizer, "duration_range_", None)
+        if known is None or len(self._recognizer.classes_) == 0:
+            return _ANY_DURATION
+        shortest, longest = float(known[0]), float(known[1])
+        if self._recognizer.rate_ is None:
+            shortest, longest = shortest / self._rate, longest / self._rate
+        return (shortest, longest) if 0 <= shortest <= longest < math.inf else _ANY_DURATION
+
+    def _make_spotter(self) -> Spotter:
+        shortest = max(4, round(self._durations[0] * self._rate))  # in rows
+        longest = max(shortest, round(self._durations[1] * self._rate))
+        self._lengths = sorted({round(n) for n in np.geomspace(shortest, longest, self._n_lengths)})
+        self._begin_motion(0)
+        lengths = Lengths(
+            window=max(3, round(min(_WINDOW_SECONDS * self._rate, shortest / 4))),
+            pause=max(3, round(self._pause * self._rate)),
+            shortest=math.ceil(_SHORTEST * shortest),
+            longest=math.ceil(_LONGEST * longest),
+            # An end is missed by an eighth of the shortest gesture at worst; the second bound is for very unlike ones.
+            hop=max(1, round(shortest / 4), round(longest / 16)),
+        )
+        return Spotter(self._recognizer.n_channels_, self._rate, self._sample_rate, lengths)
+
+    def follow_recognizer(self) -> None:
+        """Change to the gestures that the recogniser knows now; what is going on is given up if lengths change."""
+        durations = self._taught_durations()
+        if durations != self._durations:
+            self._durations = durations
+            before = self.spotter
+            self.spotter = self._make_spotter()
+            self.spotter.set_out(before.time(before.row))
+
+    def _ask(self, start: int, end: int) -> _Candidate:
+        """Ask the recogniser about the rows from ``start`` up to ``end``."""
+        if len(self._recognizer.classes_) == 0:
+            return _Candidate(0.0, start, end, _NOTHING_KNOWN)
+        answer = self._recognizer.recognize(self.spotter.cut(start, end))
+        # How sure, times how far above what is known at all, for how long: the whole of a gesture beats a part of it.
+        excess = float(answer.familiarity) - float(getattr(self._recognizer, "threshold_", 0.0))
+        score = float(answer.confidence) * (end - start) * (max(excess, 0.0) if math.isfinite(excess) else 1.0)
+        return _Candidate(score, start, end, answer)
+
+    # ---- motions ----------------------------------------------------------------------------------
+    def take(self, rows: NDArray[np.float64], begins: NDArray[np.float64], n_rows: int) -> list[GestureEvent]:
+        """Take rows; return the gestures that have ended."""
+        events: list[GestureEvent] = []
+        begin = 0
+        while begin < n_rows:
+            begin, todo = self.spotter.take(rows, begins, begin, n_rows)
+            if todo == NOTHING:
+                break
+            if todo == ENDED:
+                self._end_motion(events)
+            elif self._continuous:
+                self._scan(self.spotter.row, 2 * len(self._lengths), events)
+        return events
+
+    def finish(self) -> list[GestureEvent]:
+        """End the motion at the last row."""
+        events: list[GestureEvent] = []
+        if self.spotter.finish():
+            self._end_motion(events)
+        self._begin_motion()
+        return events
+
+    def _begin_motion(self, joinable: int | None = None) -> None:
+        self._joinable = joinable  # where the motion before began, if it was no gesture, or the run
+        self._next_end: int | None = None  # of the scan by hops; None: it has not begun
+        self._last_stop = 0  # at which stretches were asked about
+        self._earliest = 0  # where the next gesture may begin
+        self._best: _Candidate | None = None
+        self._rejected: _Candidate | None = None
+        self._found = False
+
+    def _end_motion(self, events: list[GestureEvent]) -> None:
+        start, end = self.spotter.ended
+        joinable: int | None = None
+        if self._next_end is not None:
+            self._end_scan(end, events)
+            if not self._found:
+                self._reject(start, end, self._rejected, events)
+        elif end - start > self.spotter.lengths.longest:
+            self._reject(start, end, None, events)
+        else:
+            joinable = self._judge(start, end, events)
+        # Rows are counted from the start of a run: none of a run that has ended can be joined to the next.
+        self._begin_motion(joinable if self.spotter.row > 0 else 0)
+
+    def _judge(self, start: int, end: int, events: list[GestureEvent]) -> int | None:
+        """Ask about a motion between pauses; return from where on the next one may be joined to it."""
+        lengths = self.spotter.lengths
+        joinable = self._joinable
+        if joinable is None or end - joinable > lengths.longest:
+            joinable = start
+        candidate = self._ask(start, end) if end - start >= lengths.shortest else None
+        if (candidate is None or candidate.answer.label is None) and joinable < start:
+            joined = self._ask(joinable, end)
+            candidate = candidate if joined.answer.label is None else joined
+        if candidate is None:
+            return joinable
+        if candidate.answer.label is not None:
+            self._emit(candidate, events)
+        elif self._continuous:
+            self._earliest = start
+            self._scan_stops(end, True, events)
+            self._settle(events)
+        if self._found:
+            return None
+        self._reject(start, end, candidate, events)
+        return joinable
+
+    def _emit(self, candidate: _Candidate, events: list[GestureEvent]) -> None:
+        self._found = True
+        self.events += 1
+        self._append(candidate.answer, candidate.start, candidate.end, events)
+
+    def _reject(self, start: int, end: int, candidate: _Candidate | None, events: list[GestureEvent]) -> None:
+        self.rejected += 1
+        if self._unknown:
+            self._append(_NOTHING_KNOWN if candidate is None else candidate.answer, start, end, events)
+
+    def _append(self, answer: Answer, start: int, end: int, events: list[GestureEvent]) -> None:
+        confidence, familiarity = float(answer.confidence), float(answer.familiarity)
+        times = self.spotter.time(start), self.spotter.time(end - 1)
+        events.append(GestureEvent(answer.label, confidence, familiarity, *times))
+
+    # ---- long motions -----------------------------------------------------------------------------
+    def _consider(self, start: int, end: int) -> None:
+        candidate = self._ask(start, end)
+        if candidate.answer.label is not None:
+            if self._best is None or candidate.score > self._best.score:
+                self._best = candidate
+        elif self._rejected is None or candidate.answer.familiarity > self._rejected.answer.familiarity:
+            self._rejected = candidate
+
+    def _settle(self, events: list[GestureEvent]) -> None:
+        """Make the best candidate an event; the next gesture begins after it."""
+        if self._best is not None:
+            self._emit(self._best, events)
+            self._earliest = self._best.end
+            self._best = None
+
+    def _settle_before(self, end: int, events: list[GestureEvent]) -> None:
+        # What begins after the best one is no gesture yet by then, so nothing was passed over in its favour.
+        if self._best is not None and end - self._best.end >= self.spotter.lengths.shortest:
+            self._settle(events)
+
+    def _scan_stops(self, row: int, ended: bool, events: list[GestureEvent]) -> None:
+        """Ask about the stretches between the stops up to ``row``, itself a stop if the motion has ended."""
+        lengths = self.spotter.lengths
+        first = max(self._earliest, row - 2 * lengths.longest)
+        stops = [first, *(first + stop for stop in find_stops(self.spotter.cut(first, row), lengths.window))]
+        if ended:
+            stops.append(row)
+        for i, end in enumerate(stops):
+            if end <= self._last_stop:
+                continue
+            fitting = [s for s in stops[:i] if s >= self._earliest and lengths.shortest <= end - s <= lengths.longest]
+            for start in fitting[-len(self._lengths) :]:
+                self._consider(start, end)
+            self._settle_before(end, events)
+        self._last_stop = stops[-1]
+
+    def _scan(self, row: int, questions: int, events: list[GestureEvent]) -> None:
+        """Ask about stretches that end no later than ``row``, of which some are behind when the scan begins."""
+        if self._next_end is None:
+            self._earliest = self.spotter.start
+            self._next_end = self._earliest + self._lengths[0]
+        self._scan_stops(row, False, events)
+        while self._next_end <= row and questions > 0:
+            questions -= self._scan_end(self._next_end, events)
+            self._next_end += self.spotter.lengths.hop
+
+    def _scan_end(self, end: int, events: list[GestureEvent]) -> int:
+        """Ask about all stretches that end here; how many there were."""
+        asked = 0
+        for length in self._lengths:
+            if end - length >= self._earliest:
+                self._consider(end - length, end)
+                asked += 1
+        self._settle_before(end, events)
+        return max(asked, 1)
+
+    def _end_scan(self, end: int, events: list[GestureEvent]) -> None:
+        """Ask about what is left of a long motion that has ended; coarser if much is left."""
+        assert self._next_end is not None
+        lengths = self.spotter.lengths
+        self._scan_stops(end, True, events)
+        ends = range(self._next_end, end, lengths.hop)
+        every = max(1, math.ceil(len(ends) * len(self._lengths) / _QUESTIONS_AT_END))
+        for at in ends[::-1][::every][::-1]:
+            self._scan_end(at, events)
+        self._scan_end(end, events)
+        for _ in range(2):  # the rest of the motion as a whole, against the best; and what is left after that
+            if lengths.shortest <= end - self._earliest <= lengths.longest:
+                self._consider(self._earliest, end)
+            if self._best is None:
+                break
+            self._settle(events)
