@@ -102,8 +102,6 @@ def _fill(c: int, t: float, value: float, clock: Any, channels: Any, work: Any) 
     """Bring one channel up to a time (from the start of the run), on a line from its last value to this one."""
     rate = clock[0].grid_rate
     channel = channels[c]
-    if t <= channel.t:
-        return
     last = math.floor(t * rate + _TOLERANCE)
     row = channel.row
     while row <= last:

@@ -10,7 +10,9 @@ resampling techniques", Connection Science 8, 1996).
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from gesda.estimators import SdAClassifier
 
-#: A class of fewer examples is left out by no member: each example counts too much.
-LEAST_FOR_FOLDS = 10
+#: Of a class of fewer examples no member can do without one.
+LEAST_FOR_FOLDS = 3
 
 
 class Committee:
@@ -108,7 +110,14 @@ class Committee:
         return cls(stack, members, range(n_classes))
 
     def learn(
-        self, rows: NDArray[np.float32], labels: NDArray[np.int64], n_classes: int, *, max_iter: int, n_jobs: int | None
+        self,
+        rows: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        folds: NDArray[np.int64],
+        n_classes: int,
+        *,
+        max_iter: int,
+        n_jobs: int | None,
     ) -> None:
         """Fine-tune all members a little further, on rows of old classes and new ones.
 
@@ -119,24 +128,29 @@ class Committee:
         rows : ndarray of float32, shape (n, n_features)
         labels : ndarray of int64, shape (n,)
             Class numbers below `n_classes`.
+        folds : ndarray of int64, shape (n,)
+            The member that leaves a row out; -1 for none.
         n_classes : int
             How many there are now.
         max_iter : int
             Epochs.
         n_jobs : int, optional
-            Threads.
+            Members that learn side by side; all cores by default.
         """
         outputs = list(self.outputs)
         untaught = not any(record["phase"] == "finetune" for record in self.members[0].history_)
         free = 0 if untaught else self.members[0].n_outputs_
         outputs += range(free, free + n_classes - len(outputs))
         targets = np.array(outputs)[labels]
-        grown = [copy.deepcopy(member) for member in self.members]
-        for member in grown:
-            member.set_params(n_jobs=n_jobs)
-            _fine_tune(member.add_classes(np.arange(max(outputs) + 1)), rows, targets, max_iter)
-            member.set_params(n_jobs=1)
-        self.members, self.outputs = grown, outputs
+
+        def taught(number: int) -> SdAClassifier:
+            member = copy.deepcopy(self.members[number]).add_classes(np.arange(max(outputs) + 1))
+            own = folds != number
+            return _fine_tune(member, rows[own], targets[own], max_iter)
+
+        with ThreadPoolExecutor(n_jobs if n_jobs and n_jobs > 0 else os.cpu_count()) as threads:
+            self.members = list(threads.map(taught, range(len(self.members))))
+        self.outputs = outputs
 
     def without_class(self, number: int) -> Committee:
         """The same networks, which no longer answer with a class; those above it move down by one."""
@@ -205,8 +219,11 @@ def choose_folds(
     return folds
 
 
-def _fine_tune(member: SdAClassifier, rows: NDArray[np.float32], labels: NDArray[np.int64], max_iter: int) -> None:
+def _fine_tune(
+    member: SdAClassifier, rows: NDArray[np.float32], labels: NDArray[np.int64], max_iter: int
+) -> SdAClassifier:
     """Continue from the member's weights, without pretraining."""
-    kept = {name: member.get_params(deep=False)[name] for name in ("pretrain_epochs", "max_iter", "warm_start")}
+    kept = {name: getattr(member, name) for name in ("pretrain_epochs", "max_iter", "warm_start")}
     member.set_params(pretrain_epochs=0, max_iter=max_iter, warm_start=True).fit(rows, labels)
     member.set_params(**kept)
+    return member

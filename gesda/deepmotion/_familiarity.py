@@ -4,7 +4,12 @@ Three things tell an unknown motion, each blind where another sees. The pretrain
 members are not **confident** about any class; its encodings lie far, by Mahalanobis' **distance**, from the mean of
 every class (K. Lee et al., "A simple unified framework for detecting out-of-distribution samples and adversarial
 attacks", NeurIPS 2018). Each is measured on known examples, as a logarithm, by its mean and deviation; familiarity is
-the mean of the three, so 0 is an average example of a known gesture and -1 one deviation less alike.
+the mean of the three, again by mean and deviation of the gesture that the motion is taken for: 0 is an average example
+of it and -1 one deviation less alike.
+
+Of a gesture with few examples, mean and deviation are guesses. Its deviation is stretched as the bound of a normal
+distribution is that holds back no more than the share wanted with a probability of 90 % (a one-sided tolerance
+interval: G. J. Hahn and W. Q. Meeker, "Statistical Intervals", 1991, section 4.6).
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import nct, norm
 from sklearn.covariance import ledoit_wolf
 
 _TINY = 1e-12
@@ -20,6 +26,9 @@ _TINY = 1e-12
 _LEAST_DEVIATION = 0.05
 #: From this many examples on, a quantile of their own scores says more than a normal distribution does.
 _ENOUGH_FOR_QUANTILE = 60
+_CONFIDENCE = 0.9
+#: A measure far above the usual is no merit: it must not make up for another that is far below.
+_MOST_MERIT = 2.0
 
 
 class Familiarity:
@@ -33,6 +42,8 @@ class Familiarity:
         Turns differences of encodings into ones of covariance 1, the classes' common one.
     center, spread : ndarray of float64, shape (3,)
         Mean and deviation of each measure over known examples.
+    class_center, class_spread : ndarray of float64, shape (n_classes,)
+        The same of their mean over the known examples of each class.
     threshold : float
     """
 
@@ -42,10 +53,13 @@ class Familiarity:
         whitening: NDArray[np.float64],
         center: NDArray[np.float64],
         spread: NDArray[np.float64],
+        class_center: NDArray[np.float64],
+        class_spread: NDArray[np.float64],
         threshold: float,
     ) -> None:
         self.means, self.whitening = means, whitening
         self.center, self.spread = center, spread
+        self.class_center, self.class_spread = class_center, class_spread
         self.threshold = threshold
 
     @classmethod
@@ -80,27 +94,44 @@ class Familiarity:
             # Directions in which nothing varied would make every distance infinite.
             floor = max(values[-1] * 1e-4, 1e-8)
             whitening[member] = vectors / np.sqrt(np.maximum(values, floor))
-        return cls(means, whitening, np.zeros(3), np.ones(3), -np.inf)
+        return cls(
+            means, whitening, np.zeros(3), np.ones(3), np.zeros(n_classes), np.ones(n_classes), threshold=-np.inf
+        )
 
-    def calibrate(self, measures: NDArray[np.float64], rejection_rate: float) -> None:
+    def calibrate(
+        self, measures: NDArray[np.float64], labels: NDArray[np.int64], copies: int, rejection_rate: float
+    ) -> None:
         """Set the scales of the measures, and the threshold that rejects a share of known examples.
 
         Parameters
         ----------
         measures : ndarray of float64, shape (n, 3)
             `measure` of known examples that the members were not taught.
+        labels : ndarray of int64, shape (n,)
+            Their classes; one without examples here takes the scale of all.
+        copies : int
+            How many of the examples are variations of one.
         rejection_rate : float
-            The share, in (0, 1). Of few examples the tail is that of a normal distribution.
+            The share, in (0, 1).
         """
         self.center = measures.mean(axis=0)
         self.spread = np.maximum(measures.std(axis=0), _LEAST_DEVIATION)
-        scores = self.score(measures)
-        if len(scores) >= _ENOUGH_FOR_QUANTILE:
+        merits = self._merits(measures)
+        pooled = max(float(merits.std()), _LEAST_DEVIATION)
+        for label in range(len(self.class_center)):
+            own = merits[labels == label]
+            if len(own):
+                stretched = _tolerance(len(own) // copies, rejection_rate) / _tolerance(10**6, rejection_rate)
+                self.class_center[label] = own.mean()
+                self.class_spread[label] = max(float(own.std()), pooled) * stretched
+            else:
+                self.class_center[label] = merits.mean()
+                self.class_spread[label] = 2.0 * pooled
+        scores = self.score(measures, labels)
+        if len(scores) >= _ENOUGH_FOR_QUANTILE * copies:
             self.threshold = float(np.quantile(scores, rejection_rate))
         else:
-            from scipy.stats import norm
-
-            self.threshold = float(scores.mean() + norm.ppf(rejection_rate) * max(scores.std(), _LEAST_DEVIATION))
+            self.threshold = float(norm.ppf(rejection_rate))
 
     def measure(
         self,
@@ -141,12 +172,14 @@ class Familiarity:
             axis=1,
         )
 
-    def score(self, measures: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Familiarity from measures: (n, 3) -> (n,)."""
-        # A measure far above the usual is no merit: it must not make up for another that is far below.
-        standard = np.minimum((measures - self.center) / self.spread, 2.0)
-        mean: NDArray[np.float64] = standard.mean(axis=1)
-        return mean
+    def score(self, measures: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Familiarity from measures (n, 3) and from the classes that the motions are taken for: (n,)."""
+        scores: NDArray[np.float64] = (self._merits(measures) - self.class_center[labels]) / self.class_spread[labels]
+        return scores
+
+    def _merits(self, measures: NDArray[np.float64]) -> NDArray[np.float64]:
+        merits: NDArray[np.float64] = np.minimum((measures - self.center) / self.spread, _MOST_MERIT).mean(axis=1)
+        return merits
 
     def _distances(self, encodings: NDArray[np.float32], member: int) -> NDArray[np.float64]:
         whitening = self.whitening[member]
@@ -164,6 +197,8 @@ class Familiarity:
             "whitening": self.whitening,
             "center": self.center,
             "spread": self.spread,
+            "class_center": self.class_center,
+            "class_spread": self.class_spread,
             "threshold": np.array(self.threshold),
         }
 
@@ -175,11 +210,23 @@ class Familiarity:
             "whitening": (n_members, n_hidden, n_hidden),
             "center": (3,),
             "spread": (3,),
+            "class_center": (n_classes,),
+            "class_spread": (n_classes,),
             "threshold": (),
         }
         for name, shape in shapes.items():
             if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
                 raise ValueError(f"the array {name!r} of the rejection does not fit")
-        if arrays["spread"].min() <= 0:
+        if arrays["spread"].min() <= 0 or arrays["class_spread"].min() <= 0:
             raise ValueError("the spread of the rejection is not positive")
-        return cls(arrays["means"], arrays["whitening"], arrays["center"], arrays["spread"], float(arrays["threshold"]))
+        fields = {name: arrays[name] for name in shapes if name != "threshold"}
+        return cls(**fields, threshold=float(arrays["threshold"]))
+
+
+def _tolerance(n: int, share: float) -> float:
+    """How many deviations below the mean of n values at most a share of their distribution lies, at 90 % confidence."""
+    distance = -float(norm.ppf(share))
+    if n > 10**4:
+        return distance
+    n = max(n, 3)
+    return float(nct.ppf(_CONFIDENCE, n - 1, distance * np.sqrt(n)) / np.sqrt(n))

@@ -236,7 +236,9 @@ class Judge:
             joinable = start
         candidate = self._ask(start, end) if end - start >= lengths.shortest else None
         if (candidate is None or candidate.answer.label is None) and joinable < start:
-            joined = self._ask(joinable, end)
+            # Of a run that was cut off before rest was known, the end is not known either.
+            whole = self.spotter.cut_off if joinable == 0 else end
+            joined = self._ask(joinable, whole if whole - joinable <= lengths.longest else end)
             candidate = candidate if joined.answer.label is None else joined
         if candidate is None:
             return joinable
@@ -294,14 +296,18 @@ class Judge:
         stops = [first, *(first + stop for stop in find_stops(self.spotter.cut(first, row), lengths.window))]
         if ended:
             stops.append(row)
+        asked = 0
         for i, end in enumerate(stops):
             if end <= self._last_stop:
                 continue
+            if asked >= 2 * len(self._lengths) and not ended:
+                break  # the others at the next hop
             fitting = [s for s in stops[:i] if s >= self._earliest and lengths.shortest <= end - s <= lengths.longest]
             for start in fitting[-len(self._lengths) :]:
                 self._consider(start, end)
+                asked += 1
             self._settle_before(end, events)
-        self._last_stop = stops[-1]
+            self._last_stop = end
 
     def _scan(self, row: int, questions: int, events: list[GestureEvent]) -> None:
         """Ask about stretches that end no later than ``row``, of which some are behind when the scan begins."""

@@ -62,7 +62,7 @@ def as_name(name: Any, labels: Labels) -> Any:
     plain = _plain(name)
     if isinstance(plain, str) and not 0 < len(plain.strip()) <= LONGEST_NAME:
         raise ValueError(f"a gesture's name needs 1 to {LONGEST_NAME} characters; got {len(plain.strip())}.")
-    if plain is None or plain == -1 or not isinstance(plain, str | int):
+    if type(plain) not in (str, int) or plain == -1:
         raise ValueError(f"a gesture's name is text or a whole number other than -1; got {name!r:.80}.")
     if labels.names and type(labels.names[0]) is not type(plain):
         raise ValueError(f"the known gestures are {list(labels.names)[:3]!r}...; {name!r:.80} is of another kind.")

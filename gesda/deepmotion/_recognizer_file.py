@@ -44,7 +44,8 @@ def save(recognizer: Any, path: str | os.PathLike[str]) -> None:
         tensors |= {f"{name}.{key}": array for key, array in arrays.items()}
     # Half precision is finer than any sensor that the motions came from.
     tensors["memory.motions"] = np.clip(memory.motions, -6e4, 6e4).astype(np.float16)
-    tensors["memory.durations"], tensors["memory.labels"] = memory.durations, memory.labels
+    for name in ("durations", "labels", "folds"):
+        tensors[f"memory.{name}"] = getattr(memory, name)
     if recognizer._familiarity is not None:
         tensors |= {f"familiarity.{name}": array for name, array in recognizer._familiarity.arrays().items()}
     state = {
@@ -125,10 +126,11 @@ def _restore(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any], cls: ty
         raise ValueError("its outputs are not those of its networks")
     committee = Committee(stack, members, outputs)
 
-    memory = Memory(
-        tensors.pop("memory.motions").astype(np.float32), tensors.pop("memory.durations"), tensors.pop("memory.labels")
+    motions, durations, numbers, folds = (
+        tensors.pop(f"memory.{name}") for name in ("motions", "durations", "labels", "folds")
     )
-    _check_memory(memory, features, len(names))
+    memory = Memory(motions.astype(np.float32), durations, numbers, folds)
+    _check_memory(memory, features, len(names), n_members)
     arrays = _under(tensors, "familiarity.")
     familiarity = Familiarity.restore(arrays, n_members, len(names), committee.n_hidden) if names else None
     if tensors:
@@ -139,15 +141,16 @@ def _restore(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any], cls: ty
     for count in (state["seed"], state["taught"]):
         if type(count) is not int or not 0 <= count < 2**31:
             raise ValueError(f"its seed is {count!r:.60}")
-    if not isinstance(state["history"], list):
-        raise ValueError("its history is no list")
+    history = state["history"]
+    if not (isinstance(history, list) and all(isinstance(record, dict) for record in history)):
+        raise ValueError("its history is no list of records")
 
     recognizer._features, recognizer._committee, recognizer._labels = features, committee, labels
     recognizer._memory, recognizer._familiarity = memory, familiarity
     recognizer._seed, recognizer._taught = state["seed"], state["taught"]
     recognizer.threshold_ = -np.inf if familiarity is None else familiarity.threshold
     recognizer.n_channels_, recognizer.rate_ = n_channels, rate
-    recognizer.normalization_, recognizer.history_ = state["normalization"], state["history"]
+    recognizer.normalization_, recognizer.history_ = state["normalization"], history
     return recognizer
 
 
@@ -157,13 +160,19 @@ def _under(tensors: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[A
     return {name.removeprefix(prefix): tensors.pop(name) for name in names}
 
 
-def _check_memory(memory: Memory, features: MotionFeatures, n_classes: int) -> None:
-    n = len(memory.labels)
+def _check_memory(memory: Memory, features: MotionFeatures, n_classes: int, n_members: int) -> None:
+    n = len(memory)
     shape = (n, features.n_steps, features.n_motion_channels)
-    if memory.motions.shape != shape or memory.durations.shape != (n,) or memory.labels.shape != (n,):
+    if memory.motions.shape != shape or memory.durations.shape != (n,) or memory.folds.shape != (n,):
         raise ValueError("its memory has arrays of different lengths")
-    if memory.labels.dtype.kind != "i" or not np.array_equal(np.unique(memory.labels), np.arange(n_classes)):
+    if (
+        memory.labels.ndim != 1
+        or memory.labels.dtype.kind != "i"
+        or not np.array_equal(np.unique(memory.labels), np.arange(n_classes))
+    ):
         raise ValueError("its memory has not an example of each gesture")
+    if memory.folds.dtype.kind != "i" or (n and not -1 <= memory.folds.min() <= memory.folds.max() < n_members):
+        raise ValueError("its memory has impossible folds")
     if not (np.isfinite(memory.motions).all() and np.isfinite(memory.durations).all()):
         raise ValueError("its memory holds NaN or infinity")
     if n and memory.durations.min() < 1:

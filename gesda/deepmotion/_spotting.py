@@ -5,7 +5,7 @@ activity, and what counts is how far the channel moves, not how fast it trembles
 level, which follows what is ordinary at rest within a second, goes down with stiller windows in motion, and up by 1 dB
 a second at most: a machine that starts in the room is rest after a while; a long motion, whose turning points are
 still, is not. Motion begins where a channel (one in twenty, if there are many) exceeds its rest level 2.5 times, as a
-standard deviation; it ends where all stay for ``pause`` under 1.8 times their rest level (more, if the window has few
+standard deviation; it ends where all stay for ``pause`` under 1.9 times their rest level (more, if the window has few
 samples), or under 0.15 of the motion's own peak, whichever is more. So nothing depends on the unit of a channel, and
 nothing outlasts a motion but the rest level.
 
@@ -30,10 +30,10 @@ from gesda.deepmotion._clock import compiled
 NOTHING, ENDED, SCAN = 0, 1, 2
 
 # Ratios of variances: squares of those in the text above.
-_GOES_ON = 1.8**2
-_BEGINS_OVER_GOES_ON = 2.0
+_GOES_ON = 1.9**2
+_BEGINS_OVER_GOES_ON = 1.8
 #: In a window of few samples noise varies more: motion exceeds what it does in one window of so many.
-_RARELY = 1e-3
+_RARELY = 3e-4
 _OF_PEAK = 0.15**2
 _FALL_SECONDS = 0.2
 _REST_SECONDS = 0.7
@@ -55,7 +55,7 @@ _SPOT = np.dtype(
         (name, np.int64)
         for name in ("row", "in_motion", "start", "last", "last_clear", "earliest", "next_scan", "motions")
     ]
-    + [(name, np.int64) for name in ("ended_start", "ended_end")]
+    + [(name, np.int64) for name in ("ended_start", "ended_end", "cut_off")]
     + [(name, np.float64) for name in ("t_run", "goes_on", "begins", "fall", "follow", "rise", "peak_decay")],
     align=True,
 )
@@ -92,6 +92,7 @@ def _end(spot: Any, levels: Any) -> bool:
     """End the motion, if there is one, at this row; whether there was something to look at."""
     s = spot[0]
     found = False
+    s.cut_off = s.row
     if s.in_motion:
         s.ended_start = s.start
         # Noise may have put the end off, but not where the motion was last clear.
@@ -126,7 +127,7 @@ def _spot_row(spot: Any, levels: Any, ring: Any) -> int:
         level = levels[c]
         variance, offset = _variance(ring, c, row, s.window, s.stride)
         if s.row == s.window:
-            level.rest = variance
+            level.rest = 2 * variance  # a single window may be stiller than most
         rounding = _ROUNDING * offset
         rest = max(level.rest, rounding)
         if s.in_motion:
@@ -162,6 +163,7 @@ def _spot_row(spot: Any, levels: Any, ring: Any) -> int:
         return NOTHING
     if row - s.last >= s.pause:
         _end(spot, levels)
+        s.cut_off = s.ended_end
         return ENDED
     if row - s.start + 1 >= s.next_scan:
         s.next_scan += s.hop
@@ -286,6 +288,11 @@ class Spotter:
     def ended(self) -> tuple[int, int]:
         """First row of the motion that has ended, and the row after its last."""
         return int(self._spot[0]["ended_start"]), int(self._spot[0]["ended_end"])
+
+    @property
+    def cut_off(self) -> int:
+        """The row after the last of the run, or of the motion if it ended by itself."""
+        return int(self._spot[0]["cut_off"])
 
     def time(self, row: int) -> float:
         """Return the time of a row of the run in seconds."""

@@ -29,6 +29,8 @@ _NEW_ROWS, _REHEARSED = 60, 16
 _LEARNING_EPOCHS = 8
 #: Varied copies of each known example that tell how far apart repetitions of a gesture lie.
 _CALIBRATION_COPIES = 2
+#: By how many deviations examples that were taught seem more familiar than others of their class.
+_LENIENCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Add each channel's power in eight bands, for repetitive motion.
     augmentation : Augmentation, optional
         How copies of examples are varied; those of `Augmentation` by default.
-    n_members : int, default=3
+    n_members : int, default=5
         Networks whose probabilities are averaged.
     hidden_layer_sizes : tuple of int, default=(256, 128)
     noise_level : float, default=0.5
@@ -142,7 +144,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         resampling: str = "time",
         spectrum: bool = False,
         augmentation: Augmentation | None = None,
-        n_members: int = 3,
+        n_members: int = 5,
         hidden_layer_sizes: Any = (256, 128),
         noise_level: float = 0.5,
         pretrain_epochs: int = 30,
@@ -253,14 +255,16 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         known = numbers >= 0
         self._features, self._committee, self._seed, self._taught = features, committee, seed, 0
         self._labels = classes
-        self._memory = Memory.of(motions[known], durations[known], numbers[known], rng)
+        self._memory = Memory.of(motions[known], durations[known], numbers[known], folds[known], rng)
         self.normalization_ = chosen
         self.rate_ = None if rate is None else float(rate)
         self.n_channels_ = checked[0].shape[1]
         self.history_ = [*committee.stack.history_]
         for member in committee.members:
             self.history_ += [record for record in member.history_ if record["phase"] == "finetune"]
-        self._calibrate(rows, numbers, folds, rng)
+        sets = 1 + _CALIBRATION_COPIES
+        picked = (np.arange(sets)[:, None] * len(numbers) + np.flatnonzero(known)).ravel()
+        self._calibrate(rows[picked], np.tile(numbers[known], sets), np.tile(folds[known], sets))
         return self
 
     def add_gesture(self, name: Any, examples: Any) -> GestureRecognizer:
@@ -295,7 +299,8 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         number = labels.names.index(name)
         rng = np.random.default_rng([self._seed, 1, self._taught])
         motions, durations = self._features.motions(checked)
-        memory = self._memory.with_examples(motions, durations, number, rng)
+        folds = choose_folds(np.zeros(len(motions), dtype=np.int64), None, self.n_members, rng)
+        memory = self._memory.with_examples(motions, durations, number, folds, rng)
         self._learn(labels, memory, rng, new=number)
         return self
 
@@ -321,13 +326,14 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if name not in self._labels.names:
             raise ValueError(f"there is no gesture {name!r}; the known ones are {list(self._labels.names)!r}.")
         number = self._labels.names.index(name)
-        labels = self._labels.without_name(name)
         memory = self._memory.without_class(number)
         self._committee = self._committee.without_class(number)
-        self._labels, self._memory = labels, memory
+        self._labels, self._memory = self._labels.without_name(name), memory
         rng = np.random.default_rng([self._seed, 1, self._taught])
         self._taught += 1
-        self._calibrate_from_memory(rng)
+        if self._labels.names:
+            memory = memory.lesson(-1, 0, _REHEARSED, rng)
+        self._calibrate(*self._rehearsal(memory, _CALIBRATION_COPIES, rng))
         return self
 
     # ---- using -------------------------------------------------------------------------------------
@@ -346,7 +352,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = self._rows([sequence])
         encodings = self._committee.encode(rows)
         probabilities = self._committee.probabilities(encodings)[0]
-        familiarity = float(self._familiarity_of(rows, encodings)[0])
+        familiarity = float(self._familiarity_of(rows, encodings, probabilities[None])[0])
         if not len(probabilities):
             return Recognition(None, 0.0, familiarity, {}, None)
         number = int(probabilities.argmax())
@@ -407,7 +413,8 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             0 is an average example; `recognize` rejects what lies below ``threshold_``.
         """
         rows = self._rows(sequences)
-        return self._familiarity_of(rows, self._committee.encode(rows))
+        encodings = self._committee.encode(rows)
+        return self._familiarity_of(rows, encodings, self._committee.probabilities(encodings))
 
     def embed(self, sequences: Any) -> NDArray[np.float32]:
         """The networks' encodings of sequences.
@@ -554,85 +561,52 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _learn(self, labels: Labels, memory: Memory, rng: np.random.Generator, *, new: int) -> None:
         """Teach the members what is in the memory, most of all the class `new`."""
-        count = int((memory.labels == new).sum())
         lesson = memory.lesson(new, _NEW_ROWS, _REHEARSED, rng)
-        copies = max(1, min(12, _NEW_ROWS // max(1, min(count, _NEW_ROWS)) - 1))
-        motions, durations, numbers = memory.motions[lesson], memory.durations[lesson], memory.labels[lesson]
-        fresh = numbers == new
-        rows = [self._augmented(self._features, motions[fresh], durations[fresh], copies, rng)]
-        targets = [np.tile(numbers[fresh], copies + 1)]
-        if not fresh.all():
-            rows.append(self._augmented(self._features, motions[~fresh], durations[~fresh], 1, rng))
-            targets.append(np.tile(numbers[~fresh], 2))
-        self._committee.learn(
-            np.concatenate(rows),
-            np.concatenate(targets),
-            len(labels.names),
-            max_iter=_LEARNING_EPOCHS,
-            n_jobs=self.n_jobs,
-        )
+        fresh = lesson[lesson.labels == new]
+        parts = [self._rehearsal(fresh, max(1, min(12, _NEW_ROWS // len(fresh) - 1)), rng)]
+        if len(fresh) < len(lesson):
+            parts.append(self._rehearsal(lesson[lesson.labels != new], 1, rng))
+        rows, targets, folds = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+        self._committee.learn(rows, targets, folds, len(labels.names), max_iter=_LEARNING_EPOCHS, n_jobs=self.n_jobs)
         self._labels, self._memory = labels, memory
         self._taught += 1
-        self._calibrate_from_memory(rng)
+        self._calibrate(*self._rehearsal(lesson, _CALIBRATION_COPIES, rng))
+
+    def _rehearsal(
+        self, memory: Memory, copies: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of remembered examples and of varied copies, with their class numbers and folds."""
+        rows = self._augmented(self._features, memory.motions, memory.durations, copies, rng)
+        return rows, np.tile(memory.labels, copies + 1), np.tile(memory.folds, copies + 1)
 
     # ---- rejection ---------------------------------------------------------------------------------
-    def _calibrate(
-        self, rows: NDArray[np.float32], numbers: NDArray[np.int64], folds: NDArray[np.int64], rng: np.random.Generator
-    ) -> None:
-        """Learn what known gestures look like: originals and copies teach where, examples left out teach how far."""
-        known = np.flatnonzero(numbers >= 0)
-        if (folds >= 0).sum() * 2 < len(known) or not len(known):
-            self._calibrate_from_memory(rng)  # too few were left out
-            return
-        copies = min(len(rows) // len(numbers), 1 + _CALIBRATION_COPIES)
-        chosen = (np.arange(copies)[:, None] * len(numbers) + known).ravel()
-        familiarity = Familiarity.fit(
-            self._committee.encode(rows[chosen]),
-            np.tile(numbers[known], copies),
-            self._committee.n_classes,
-            np.tile(folds[known], copies),
-        )
-        left_out = np.flatnonzero(folds >= 0)
-        self._set_threshold(familiarity, rows[left_out], folds[left_out])
+    def _calibrate(self, rows: NDArray[np.float32], numbers: NDArray[np.int64], folds: NDArray[np.int64]) -> None:
+        """Learn from known examples where the classes lie, and from those that a member left out how far off they may.
 
-    def _calibrate_from_memory(self, rng: np.random.Generator) -> None:
-        """The same from what is remembered; copies that no training saw stand in for examples that were left out."""
+        Where classes are too small to leave any out, examples that were taught stand in, and the threshold is lowered.
+        """
         if not self._labels.names:
             self._familiarity, self.threshold_ = None, -np.inf
             return
-        memory = self._memory
-        chosen = memory.lesson(-1, 0, _REHEARSED, rng)
-        motions, durations, numbers = memory.motions[chosen], memory.durations[chosen], memory.labels[chosen]
-        rows = self._augmented(self._features, motions, durations, 2 * _CALIBRATION_COPIES, rng)
-        known = rows[: len(motions) * (1 + _CALIBRATION_COPIES)]
-        labels = np.tile(numbers, 1 + _CALIBRATION_COPIES)
-        unseen = np.full(len(labels), -1, dtype=np.int64)
-        familiarity = Familiarity.fit(self._committee.encode(known), labels, self._committee.n_classes, unseen)
-        self._set_threshold(familiarity, rows[len(known) :], None)
-
-    def _set_threshold(
-        self, familiarity: Familiarity, rows: NDArray[np.float32], folds: NDArray[np.int64] | None
-    ) -> None:
-        familiarity.calibrate(
-            self._measures(familiarity, rows, self._committee.encode(rows), folds), self.rejection_rate
-        )
+        encodings = self._committee.encode(rows)
+        familiarity = Familiarity.fit(encodings, numbers, self._committee.n_classes, folds)
+        unseen = np.flatnonzero(folds >= 0)
+        asked = unseen if len(unseen) else np.arange(len(folds))
+        probabilities = self._committee.probabilities(encodings[asked], folds[asked])
+        measures = familiarity.measure(encodings[asked], probabilities, self._errors(rows[asked]), folds[asked])
+        familiarity.calibrate(measures, numbers[asked], 1 + _CALIBRATION_COPIES, self.rejection_rate)
+        if not len(unseen):
+            familiarity.threshold -= _LENIENCE
         self._familiarity, self.threshold_ = familiarity, familiarity.threshold
 
-    def _measures(
-        self,
-        familiarity: Familiarity,
-        rows: NDArray[np.float32],
-        encodings: NDArray[np.float32],
-        folds: NDArray[np.int64] | None = None,
+    def _familiarity_of(
+        self, rows: NDArray[np.float32], encodings: NDArray[np.float32], probabilities: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        probabilities = self._committee.probabilities(encodings, folds)
-        return familiarity.measure(encodings, probabilities, self._errors(rows), folds)
-
-    def _familiarity_of(self, rows: NDArray[np.float32], encodings: NDArray[np.float32]) -> NDArray[np.float64]:
         if self._familiarity is None:
             lonely: NDArray[np.float64] = -np.log(self._errors(rows) + 1e-12)
             return lonely
-        return self._familiarity.score(self._measures(self._familiarity, rows, encodings))
+        measures = self._familiarity.measure(encodings, probabilities, self._errors(rows))
+        return self._familiarity.score(measures, probabilities.argmax(axis=1))
 
     def _errors(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Mean squared reconstruction errors of the pretrained stack."""
@@ -645,4 +619,4 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _copies(n_sequences: int) -> int:
-    return int(min(max(round(_TRAINING_ROWS / n_sequences) - 1, 1), _MOST_COPIES))
+    return int(min(max(round(_TRAINING_ROWS / n_sequences) - 1, _CALIBRATION_COPIES), _MOST_COPIES))

@@ -1,13 +1,13 @@
 """Gestures in a stream: push samples as they come, get events.
 
 Three stages, and data flows one way: samples become uniform rows (`_clock`), rows become motions with a beginning and
-an end (`_spotting`), and the recogniser names the motions (`_judging`). A motion between two pauses is one gesture or
-none. One that lasts longer than any gesture is scanned instead: stretches of a gesture's length are scored with the
-recogniser, a few every ``hop``, and the best is an event once the score has fallen again.
+an end (`_spotting`), and the recogniser names the motions (`_judging`). A motion between two pauses is asked about as a
+whole, and in parts only if the whole is no gesture. One that lasts longer than any gesture is scanned while it goes on:
+stretches of a gesture's length are scored, and the best is an event once the score has fallen again.
 
-Nothing grows: buffers have the length of the longest gesture, the work for a sample is bounded, and the work of
-recognition is one call for a motion between pauses (two if it may be the second half of a gesture) and ``candidates``
-calls for a ``hop`` of a longer one.
+Nothing grows: buffers have the length of the longest gesture, the work for a sample is bounded, and the recogniser is
+called once for a gesture between rests, a few times for a motion that is none, and about ``candidates`` times every
+quarter of the shortest gesture while a longer motion goes on.
 
 Imports NumPy, and numba through its stages.
 """
@@ -105,7 +105,8 @@ class GestureStream:
     unknown : bool, default=False
         Whether a motion that is no known gesture is an event too, with the label None.
     continuous : bool, default=True
-        Whether gestures are looked for in motion without pauses, longer than any gesture.
+        Whether gestures are also looked for inside of motions that are none as a whole, or longer than any. False: a
+        motion between two pauses is one gesture or none, which takes fewer motions for gestures, and less time.
     candidates : int, default=4
         How many lengths of gestures are tried at each place of such a motion.
 

@@ -55,7 +55,9 @@ class StandIn:
         for callback in callbacks or ():
             callback.on_train_end(run)
         self.gestures = {}
-        for sequence, label in zip(sequences, labels if labels is not None else [], strict=False):
+        for sequence, label in zip(
+            getattr(sequences, "sequences", sequences), labels if labels is not None else [], strict=False
+        ):
             if label is not None:
                 self.gestures.setdefault(label, []).append(self.trajectory([sequence])[0])
         return self

@@ -32,6 +32,7 @@ from live_server import LiveServer, make_standin
 from standin import StandIn
 from visitor import Visitor, assert_alive, stroke
 
+from gesda.deepmotion.sequences import MotionDataset
 from gesda.deepmotion.serve import Limits, run
 
 pytestmark = pytest.mark.timeout(120)
@@ -119,6 +120,33 @@ def test_training_anew_sends_curves_and_keeps_the_gestures(visitor: Visitor) -> 
     assert visitor.ask("recognize", input="pointer", stroke=stroke("zigzag"))["label"] == "zigzag"
 
 
+def test_training_anew_takes_the_background_along() -> None:
+    seen: list[tuple[int, list[Any]]] = []
+
+    class Watched(StandIn):
+        def fit(self, sequences: Any, labels: Any = None, *, callbacks: Any = None) -> StandIn:
+            seen.append((len(sequences), [label for label in labels if label is not None]))
+            return super().fit(sequences, labels, callbacks=callbacks)
+
+    sequences = MotionDataset([np.random.default_rng().normal(size=(20, 2)) for _ in range(5)])
+    watched = LiveServer(make_recognizer=lambda kind: Watched(2), background=lambda kind: sequences)
+    with watched as server, Visitor(server) as one:
+        one.teach("circle", "circle")
+        one.teach("zigzag", "zigzag")
+        one.send({"type": "train", "input": "pointer"})
+        one.hear("trained")
+    assert seen == [(11, ["circle"] * 3 + ["zigzag"] * 3)]
+
+
+def test_a_drawing_is_the_same_elsewhere_and_in_another_size(visitor: Visitor) -> None:
+    visitor.teach("circle", "circle")
+    rows = stroke("circle")
+    small = [[t, 50 + 0.2 * x, 0.2 * y - 7] for t, x, y in rows]
+    answers = [visitor.ask("recognize", input="pointer", stroke=given) for given in (rows, small)]
+    assert answers[0]["label"] == answers[1]["label"] == "circle"
+    assert answers[0]["familiarity"] == pytest.approx(answers[1]["familiarity"], abs=1e-3)
+
+
 def test_training_needs_two_gestures(visitor: Visitor) -> None:
     visitor.teach("circle", "circle")
     assert visitor.ask("train", input="pointer")["code"] == "too-few"
@@ -167,7 +195,7 @@ def test_a_recogniser_that_is_not_fitted_is_pretrained_with_curves() -> None:
             StandIn.__init__(self, 2)
             return super().fit(sequences, None, callbacks=callbacks)
 
-    sequences = [np.random.default_rng().normal(size=(20, 2)) for _ in range(5)]
+    sequences = MotionDataset([np.random.default_rng().normal(size=(20, 2)) for _ in range(5)])
     with LiveServer(
         make_recognizer=lambda kind: Bare(), load_recognizer=Bare.load, background=lambda kind: sequences
     ) as server, Visitor(server) as one:  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
+from gesda.deepmotion.serve.motions import placed
 from gesda.deepmotion.serve.workspace import RATES
 
 _N_UNLABELED = 600
@@ -21,4 +23,7 @@ def background(kind: str) -> Any:
     """Simulate unlabelled motion of a kind of input: gestures of several hands, and scribbles."""
     from gesda.deepmotion.synthetic import make_gestures
 
-    return make_gestures(0, kind=_KINDS[kind], n_unlabeled=_N_UNLABELED, n_users=12, rate=RATES[kind], random_state=0)
+    motion = make_gestures(0, kind=_KINDS[kind], n_unlabeled=_N_UNLABELED, n_users=12, rate=RATES[kind], random_state=0)
+    if kind == "pointer":
+        motion = replace(motion, sequences=tuple(placed(sequence) for sequence in motion.sequences))
+    return motion

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gesda.deepmotion.serve.motions import Motion, without_rest
+from gesda.deepmotion.serve.motions import Motion, placed, without_rest
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,12 +19,12 @@ class Example:
     motion: Motion
     _made: dict[float, NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
-    def sequence(self, rate: float, *, trim: bool) -> NDArray[np.float32]:
-        """Return the motion as a recogniser takes it: uniform, perhaps without the rest around it. Made once."""
+    def sequence(self, rate: float, kind: str) -> NDArray[np.float32]:
+        """Return the motion as a recogniser takes it: uniform, a drawing placed, a wave without rest. Made once."""
         if rate not in self._made:
             self._made.clear()
             uniform = self.motion.uniform(rate)
-            self._made[rate] = without_rest(uniform, rate) if trim else uniform
+            self._made[rate] = placed(uniform) if kind == "pointer" else without_rest(uniform, rate)
         return self._made[rate]
 
 

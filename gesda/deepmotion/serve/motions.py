@@ -50,6 +50,28 @@ class Motion:
         return np.stack([np.interp(grid, times, channel) for channel in points.T], axis=1).astype(np.float32)
 
 
+def placed(sequence: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Move a drawing to the origin and make its longer side 1: where and how large it was drawn does not count.
+
+    Parameters
+    ----------
+    sequence : ndarray, shape (length, 2)
+
+    Returns
+    -------
+    ndarray of float32, shape (length, 2)
+
+    Examples
+    --------
+    >>> placed(np.array([[3.0, 1.0], [5.0, 2.0]]))
+    array([[-0.5 , -0.25],
+           [ 0.5 ,  0.25]], dtype=float32)
+    """
+    low, high = sequence.min(axis=0), sequence.max(axis=0)
+    size = float((high - low).max()) or 1.0
+    return np.asarray((sequence - (low + high) / 2.0) / size, dtype=np.float32)
+
+
 def without_rest(sequence: NDArray[np.float32], rate: float) -> NDArray[np.float32]:
     """Cut the rest at both ends off: who presses a button to record is still before and after the gesture.
 

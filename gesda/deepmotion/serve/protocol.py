@@ -22,7 +22,8 @@ type          fields besides ``id``                    what the server does
 
 ``input`` is "pointer" (x, y: the pad's shorter side is 1, y points down) or "phone" (acceleration along three axes
 in g, gravity included). ``name`` is plain text of at most 40 characters. ``stroke`` and ``samples`` are lists of rows
-``[t, channel, ...]``, t in seconds, not decreasing.
+``[t, channel, ...]``, t in seconds, not decreasing. The recogniser gets drawings moved to the origin, their longer
+side 1, and a phone's examples without the rest before and after.
 
 The server sends, besides the answers above, ``state`` (the gestures and what is being done), ``learnt``, ``map``
 (two principal components of all examples' encodings), ``curves`` (losses) and ``error`` with ``code`` and

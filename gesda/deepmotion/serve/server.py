@@ -43,9 +43,10 @@ def serve(
         if path is not None and not os.path.isfile(path):
             raise ValueError(f"there is no {name} file {path!r}; give the path of one.")
     if make_recognizer is None:
-        from gesda.deepmotion.serve import defaults
+        from gesda.deepmotion.serve.defaults import background as simulated
+        from gesda.deepmotion.serve.defaults import make_recognizer as pretrained
 
-        make_recognizer, background = defaults.make_recognizer, background or defaults.background
+        make_recognizer, background = pretrained, background or simulated
     app = create_app(
         make_recognizer,
         background=background,

@@ -73,8 +73,8 @@ class Workspace:
         return float(getattr(self.recognizer, "rate_", None) or RATES[self.kind])
 
     def sequence(self, example: Example) -> NDArray[np.float32]:
-        """Bring an example to the recogniser's rate; a phone's is recorded with rest before and after."""
-        return example.sequence(self.rate, trim=self.kind == "phone")
+        """Bring an example to the recogniser's rate and form."""
+        return example.sequence(self.rate, self.kind)
 
     # ---- recogniser -------------------------------------------------------------------------------
     def adopt(self, recognizer: Any, origin: Path) -> None:
@@ -246,12 +246,13 @@ class Workspace:
                 if example.number in gesture.learnt:
                     sequences.append(self.sequence(example))
                     labels.append(gesture.label)
-        self.history = []
+        history, self.history = self.history, []
         live = curves.Live(asyncio.get_running_loop(), self._record, lambda: self.stop_training)
 
         def fit() -> tuple[Any, Path]:
             fresh = make()
-            unlabelled = list(background(self.kind)) if background is not None else []
+            motion = background(self.kind) if background is not None else []
+            unlabelled = list(getattr(motion, "sequences", motion))
             targets = np.array([*labels, *[None] * len(unlabelled)], dtype=object)
             fresh.fit([*sequences, *unlabelled], targets, callbacks=[live.callback])
             return fresh, save(fresh)
@@ -269,6 +270,7 @@ class Workspace:
             seconds = round(time.perf_counter() - started, 3)
             self.post({"type": "trained", "input": self.kind, "seconds": seconds, "stopped": self.stop_training})
         except Exception as error:  # as in _update
+            self.history = history
             self.post(error_answer("training", f"the training failed: {sentence(error)}"))
         finally:
             self._training, self.busy = False, ""

@@ -98,7 +98,7 @@ function showAnswer(answer, trip) {
   say(element, label === null ? "Unknown" : label);
   const best = probabilities[0]?.[0];
   say($("verdict"), label !== null ? "" : best ? `Not like any gesture it knows; ${best} comes closest.` : "Not like any gesture it knows.");
-  say($("confidence"), confidence == null ? "–" : percent(confidence));
+  say($("confidence"), confidence == null || label === null ? "–" : percent(confidence));
   say($("latency"), answer.latency_ms == null ? "–" : milliseconds(answer.latency_ms));
   say($("trip"), trip == null ? "–" : milliseconds(trip));
   $("shares").replaceChildren(...probabilities.slice(0, 4).map(([name, share]) => {

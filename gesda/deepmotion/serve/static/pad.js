@@ -274,6 +274,7 @@ export class Pad {
   #traces(context, width, height) {
     const shown = 4, end = this.traces.at(-1)?.[0] ?? 0;
     const x = (t) => width * (1 - (end - t) / shown);
+    const middle = Math.max(height * 0.25, (height - 130) / 2); // above the button and its text
     if (this.recordFrom !== null) {
       context.fillStyle = colour("wash");
       context.fillRect(Math.max(0, x(this.recordFrom)), 0, width, height);
@@ -282,7 +283,7 @@ export class Pad {
     for (let channel = 1; channel <= 3; channel++) {
       context.strokeStyle = gestureColour([0, 1, 4][channel - 1]);
       context.lineWidth = 2.5;
-      curve(context, this.traces.map((row) => [x(row[0]), height / 2 - (row[channel] / largest) * height * 0.4]));
+      curve(context, this.traces.map((row) => [x(row[0]), middle - (row[channel] / largest) * middle * 0.88]));
     }
   }
 

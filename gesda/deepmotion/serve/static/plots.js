@@ -10,6 +10,8 @@ function message(context, width, height, lines) {
   lines.forEach((line, i) => context.fillText(line, width / 2, height / 2 + (i - (lines.length - 1) / 2) * 19));
 }
 
+const short = (value) => (Math.abs(value) >= 100 ? String(Math.round(value)) : value.toPrecision(2));
+
 class Plot {
   constructor(canvas) {
     this.canvas = canvas;
@@ -187,7 +189,7 @@ export class CurvePlot extends Plot {
       context.beginPath();
       context.arc(...points.at(-1), 3.5, 0, 2 * Math.PI);
       context.fill();
-      labels.push({ text: `${one.name} ${one.points.at(-1)[1].toPrecision(2)}`, y: points.at(-1)[1], fill: context.fillStyle });
+      labels.push({ text: `${one.name} ${short(one.points.at(-1)[1])}`, y: points.at(-1)[1], fill: context.fillStyle });
     });
     context.textBaseline = "middle";
     context.textAlign = "left";
