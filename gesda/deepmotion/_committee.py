@@ -22,6 +22,8 @@ from gesda.estimators import SdAClassifier
 
 #: Of a class of fewer examples no member can do without one.
 LEAST_FOR_FOLDS = 3
+#: Leaving out one of fewer groups leaves too little.
+LEAST_GROUPS = 3
 
 
 class Committee:
@@ -203,9 +205,7 @@ def choose_folds(
     if groups is not None:
         _, members = np.unique(np.asarray(groups), return_inverse=True)
         n_groups = int(members.max(initial=0)) + 1
-        if members.shape != labels.shape:
-            raise ValueError(f"groups have shape {members.shape}; {len(labels)} sequences need ({len(labels)},).")
-        if n_groups >= n_folds:
+        if n_groups >= LEAST_GROUPS:
             folds = (rng.permutation(n_groups) % n_folds)[members]
     if (folds < 0).all():
         for label in np.unique(labels[labels >= 0]):

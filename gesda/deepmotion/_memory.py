@@ -74,7 +74,7 @@ class Memory:
             rng.permutation(np.flatnonzero(self.labels == label))[: most_new if label == new else most_old]
             for label in np.unique(self.labels)
         ]
-        return self[np.sort(np.concatenate(chosen))]
+        return self[np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.intp)]
 
     def __getitem__(self, index: NDArray[Any]) -> Memory:
         """Select examples by their numbers or by a mask."""

@@ -6,22 +6,27 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import RidgeClassifier
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
 
 from gesda.deepmotion.features import MotionFeatures
-from gesda.deepmotion.features.normalization import NORMALIZATIONS
+from gesda.deepmotion.features.normalization import LEAST_POINTS, NORMALIZATIONS
 
 _MOST_EXAMPLES = 300
 _LEAST_A_CLASS = 3
+_LEAST_GROUPS = 3
 _PENALTY = 100.0
 #: Another normalisation has to separate this many more standard errors better than the first one that could do.
 _MARGIN = 1.0
 
 
 def choose_normalization(
-    sequences: Sequence[NDArray[Any]], labels: NDArray[np.int64], options: dict[str, Any], rng: np.random.Generator
+    sequences: Sequence[NDArray[Any]],
+    labels: NDArray[np.int64],
+    groups: ArrayLike | None,
+    options: dict[str, Any],
+    rng: np.random.Generator,
 ) -> str:
     """Compare the normalisations on labelled examples, ``"global"`` unless another is clearly better.
 
@@ -30,6 +35,8 @@ def choose_normalization(
     sequences : sequence of ndarray (length, n_channels)
     labels : ndarray of int64, shape (n,)
         Class numbers, -1 for unlabelled.
+    groups : array-like of shape (n,), optional
+        People or sessions; what is asked then is how well unseen ones are told apart.
     options : dict
         More of `MotionFeatures`.
     rng : numpy.random.Generator
@@ -48,12 +55,21 @@ def choose_normalization(
     if len(np.unique(labels[chosen])) < 2:
         return NORMALIZATIONS[0]
     picked = [sequences[i] for i in chosen]
-    folds = StratifiedKFold(_LEAST_A_CLASS, shuffle=True, random_state=int(rng.integers(2**31)))
+    people = None if groups is None else np.asarray(groups)[chosen]
+    folds: Any = StratifiedKFold(_LEAST_A_CLASS, shuffle=True, random_state=int(rng.integers(2**31)))
+    if people is not None and len(np.unique(people)) >= _LEAST_GROUPS:
+        folds = GroupKFold(min(len(np.unique(people)), 5))
+    candidates = [name for name in NORMALIZATIONS if name != "relative" or _has_points(sequences[0].shape[1])]
     scores = []
-    for name in NORMALIZATIONS:
+    for name in candidates:
         features = MotionFeatures(normalization=name, **options)
         rows = features.fit(picked, np.random.default_rng(0)).rows(*features.motions(picked))
-        scores.append(float(cross_val_score(RidgeClassifier(_PENALTY), rows, labels[chosen], cv=folds).mean()))
+        accuracy = cross_val_score(RidgeClassifier(_PENALTY), rows, labels[chosen], groups=people, cv=folds)
+        scores.append(float(accuracy.mean()))
     best = int(np.argmax(scores))
     noise = np.sqrt(max(scores[best] * (1.0 - scores[best]), 0.25 / len(chosen)) / len(chosen))
-    return NORMALIZATIONS[best] if scores[best] - scores[0] > _MARGIN * noise else NORMALIZATIONS[0]
+    return candidates[best] if scores[best] - scores[0] > _MARGIN * noise else candidates[0]
+
+
+def _has_points(n_channels: int) -> bool:
+    return n_channels % 3 == 0 and n_channels >= 3 * LEAST_POINTS

@@ -68,7 +68,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    normalization : {"auto", "global", "centered", "sequence"}, default="auto"
+    normalization : {"auto", "global", "centered", "sequence", "relative"}, default="auto"
         What of a motion's place and size is kept, see `gesda.deepmotion.features.normalization`. ``"auto"`` takes
         what separates the labelled examples best in cross-validation; ``"global"`` where there are too few.
     orientation : {"keep", "gravity", "magnitude"}, default="keep"
@@ -219,12 +219,14 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(checked) < 2:
             raise ValueError("one sequence is too few to learn from; give two or more.")
         numbers, classes = read_labels(labels, len(checked))
+        if groups is not None and np.shape(groups) != (len(checked),):
+            raise ValueError(f"groups have shape {np.shape(groups)}; {len(checked)} sequences need ({len(checked)},).")
         seed = int(check_random_state(self.random_state).randint(2**31))
         rng = np.random.default_rng(seed)
 
         chosen = self.normalization
         if chosen == "auto":
-            chosen = choose_normalization(checked, numbers, self._feature_options(), rng)
+            chosen = choose_normalization(checked, numbers, groups, self._feature_options(), rng)
         features = MotionFeatures(normalization=chosen, **self._feature_options()).fit(checked, rng)
         motions, durations = features.motions(checked)
         rows = self._augmented(features, motions, durations, _copies(len(checked)), rng)
@@ -331,9 +333,8 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._labels, self._memory = self._labels.without_name(name), memory
         rng = np.random.default_rng([self._seed, 1, self._taught])
         self._taught += 1
-        if self._labels.names:
-            memory = memory.lesson(-1, 0, _REHEARSED, rng)
-        self._calibrate(*self._rehearsal(memory, _CALIBRATION_COPIES, rng))
+        lesson = memory.lesson(-1, 0, _REHEARSED, rng)
+        self._calibrate(*self._rehearsal(lesson, _CALIBRATION_COPIES, rng))
         return self
 
     # ---- using -------------------------------------------------------------------------------------

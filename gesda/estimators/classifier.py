@@ -296,7 +296,8 @@ class SdAClassifier(ClassifierMixin, SupervisedStack):  # type: ignore[misc]
         check_is_fitted(self, "_parameters")
         new = np.asarray(classes).reshape(-1)
         if (new.dtype.kind in "biuf") != (self.classes_.dtype.kind in "biuf"):
-            raise ValueError(f"classes={new.tolist()!r} are of another kind than those known, {self.classes_.tolist()!r}.")
+            known = self.classes_.tolist()
+            raise ValueError(f"classes={new.tolist()!r} are of another kind than those known, {known!r}.")
         grown = np.union1d(self.classes_, new)
         columns = np.searchsorted(grown, self.classes_)
         W, b = self._parameters["head.W"], self._parameters["head.b"]

@@ -8,6 +8,8 @@ normalization  what is done to a motion                             invariant to
                (that of all its channels together)
 ``"sequence"`` each channel by its own mean and deviation           offset and size of each channel; so not to
                                                                     rotation, and a weak channel's noise grows
+``"relative"`` channels are points x, y, z of a body: their median  where the body is and goes
+               at each time off each, then as ``"global"``
 =============  ===================================================  ==============================================
 
 A channel that does not move within a motion becomes 0 by ``"centered"`` and ``"sequence"``.
@@ -20,7 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NORMALIZATIONS = ("global", "centered", "sequence")
+NORMALIZATIONS = ("global", "centered", "sequence", "relative")
+
+#: Fewer points than this are no body.
+LEAST_POINTS = 4
 
 #: A deviation below this share of a channel's values is rounding, not motion.
 _ROUNDING = 1e-6
@@ -78,6 +83,44 @@ def standardize_channels(motion: NDArray[Any]) -> NDArray[np.float64]:
     scale = np.sqrt(np.square(centered).mean(axis=0))
     still = scale <= _ROUNDING * size
     result: NDArray[np.float64] = np.where(still, 0.0, centered / np.where(still, 1.0, scale))
+    return result
+
+
+def relative_to_body(sequence: NDArray[Any]) -> NDArray[np.float64]:
+    """Take the median of all points off each point, at each time.
+
+    Invariant to where the body is and to its walking about; the median, so that a point far off (or a triple that is no
+    point at all, such as a sensor on the wrist) does not move the others.
+
+    Parameters
+    ----------
+    sequence : ndarray of shape (length, n_channels)
+        Triples of channels x, y, z, one for each point; at least four.
+
+    Returns
+    -------
+    relative : ndarray of float64, shape (length, n_channels)
+
+    Raises
+    ------
+    ValueError
+        If the channels are not triples, or too few.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> points = np.arange(12.0).reshape(1, 12)
+    >>> np.allclose(relative_to_body(points), relative_to_body(points + np.tile([5.0, 6.0, 7.0], 4)))
+    True
+    """
+    values = np.asarray(sequence, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] % 3 or values.shape[1] < 3 * LEAST_POINTS:
+        raise ValueError(
+            f"normalization='relative' needs {LEAST_POINTS} or more points of channels x, y, z; got shape "
+            f"{values.shape}. Use another normalization."
+        )
+    points = values.reshape(len(values), -1, 3)
+    result: NDArray[np.float64] = (points - np.median(points, axis=1, keepdims=True)).reshape(values.shape)
     return result
 
 

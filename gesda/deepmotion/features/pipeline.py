@@ -12,9 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gesda.deepmotion.features.channels import spectrum, velocity
+from gesda.deepmotion.features.channels import N_BANDS, spectrum, velocity
 from gesda.deepmotion.features.local import LocalPatterns
-from gesda.deepmotion.features.normalization import NORMALIZATIONS, center_and_scale, standardize_channels
+from gesda.deepmotion.features.normalization import (
+    NORMALIZATIONS,
+    center_and_scale,
+    relative_to_body,
+    standardize_channels,
+)
 from gesda.deepmotion.features.orientation import ORIENTATIONS, align_gravity, magnitudes
 from gesda.deepmotion.features.resampling import RESAMPLINGS, resample_arc, resample_time
 
@@ -22,6 +27,8 @@ from gesda.deepmotion.features.resampling import RESAMPLINGS, resample_arc, resa
 TRAJECTORY_STEPS = 32
 #: Columns that hardly vary are divided by at least this, so that they stay small.
 _LEAST_DEVIATION = 0.01
+#: Normalisations that go by means and deviations in training.
+_BY_TRAINING = ("global", "relative")
 _ARRAYS = ("offset", "scale", "velocity_scale", "dilations", "mixtures", "thresholds", "mean", "deviation")
 
 
@@ -33,7 +40,7 @@ class MotionFeatures:
     n_steps : int, default=128
         Samples a motion is resampled to.
     resampling : {"time", "arc"}, default="time"
-    normalization : {"global", "centered", "sequence"}, default="global"
+    normalization : {"global", "centered", "sequence", "relative"}, default="global"
     orientation : {"keep", "gravity", "magnitude"}, default="keep"
     use_velocity : bool, default=True
         Look for local patterns in the velocity as well.
@@ -97,7 +104,7 @@ class MotionFeatures:
         raw, durations = self._resampled(sequences)
         n_channels = raw.shape[2]
         self._offset, self._scale = np.zeros(n_channels), np.ones(n_channels)
-        if self.normalization == "global":
+        if self.normalization in _BY_TRAINING:
             self._offset = raw.mean(axis=(0, 1))
             deviation = raw.std(axis=(0, 1))
             self._scale = np.where(deviation > 1e-6 * np.abs(raw).max(axis=(0, 1)), deviation, 1.0)
@@ -143,9 +150,10 @@ class MotionFeatures:
         """
         n = len(motions)
         picked = np.round(np.linspace(0, self.n_steps - 1, TRAJECTORY_STEPS)).astype(np.intp)
-        parts = [motions[:, picked].reshape(n, -1), np.log(durations)[:, None].astype(np.float32)]
+        trajectory = motions[:, picked].reshape(n, TRAJECTORY_STEPS * motions.shape[2])
+        parts = [trajectory, np.log(durations)[:, None].astype(np.float32)]
         if self.use_spectrum:
-            parts.append(spectrum(motions).reshape(n, -1).astype(np.float32))
+            parts.append(spectrum(motions).reshape(n, N_BANDS * motions.shape[2]).astype(np.float32))
         parts.append(self._patterns.transform(self._with_velocity(motions)))
         rows = np.concatenate(parts, axis=1)
         if len(self._mean):
@@ -223,12 +231,14 @@ class MotionFeatures:
         if self.orientation != "keep":
             turn = align_gravity if self.orientation == "gravity" else magnitudes
             sequences = [turn(sequence) for sequence in sequences]
+        if self.normalization == "relative":
+            sequences = [relative_to_body(sequence) for sequence in sequences]
         resample = resample_time if self.resampling == "time" else resample_arc
         raw = np.stack([resample(sequence, self.n_steps) for sequence in sequences])
         return raw, np.array([len(sequence) for sequence in sequences], dtype=np.float64)
 
     def _normalized(self, raw: NDArray[np.float64]) -> NDArray[np.float32]:
-        if self.normalization == "global":
+        if self.normalization in _BY_TRAINING:
             # Far beyond anything that training has seen, a value says no more than that.
             return np.clip((raw - self._offset) / self._scale, -1e3, 1e3).astype(np.float32)
         normalize = center_and_scale if self.normalization == "centered" else standardize_channels
