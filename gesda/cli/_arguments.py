@@ -42,6 +42,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_bench(commands)
     _add_warmup(commands)
+    # Imported here because it uses the functions below.
+    from gesda.cli._deepmotion_arguments import add_deepmotion
+
+    add_deepmotion(commands)
     return parser
 
 

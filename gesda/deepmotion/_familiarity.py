@@ -61,6 +61,8 @@ class Familiarity:
         self.center, self.spread = center, spread
         self.class_center, self.class_spread = class_center, class_spread
         self.threshold = threshold
+        self._whitened = np.matmul(means, whitening)  # (n_members, n_classes, n_hidden)
+        self._squares = np.square(self._whitened).sum(axis=2)
 
     @classmethod
     def fit(
@@ -156,9 +158,10 @@ class Familiarity:
         measures : ndarray of float64, shape (n, 3)
             Logarithms: of the greatest probability, minus that of the error, minus that of the distance.
         """
-        squared = np.stack(
-            [self._distances(encodings[:, member], member) for member in range(encodings.shape[1])]
-        )  # (n_members, n, n_classes)
+        white = np.matmul(encodings.transpose(1, 0, 2), self.whitening)  # (n_members, n, n_hidden)
+        squared = np.square(white).sum(axis=2)[:, :, None] + self._squares[:, None]
+        squared -= 2.0 * np.matmul(white, self._whitened.transpose(0, 2, 1))
+        squared = np.maximum(squared, 0.0) / white.shape[2]  # (n_members, n, n_classes)
         mean = squared.mean(axis=0)
         if folds is not None:
             alone = np.flatnonzero(folds >= 0)
@@ -180,14 +183,6 @@ class Familiarity:
     def _merits(self, measures: NDArray[np.float64]) -> NDArray[np.float64]:
         merits: NDArray[np.float64] = np.minimum((measures - self.center) / self.spread, _MOST_MERIT).mean(axis=1)
         return merits
-
-    def _distances(self, encodings: NDArray[np.float32], member: int) -> NDArray[np.float64]:
-        whitening = self.whitening[member]
-        white = encodings.astype(np.float64) @ whitening  # (n, n_hidden)
-        centers = self.means[member] @ whitening
-        squared = np.square(white).sum(1)[:, None] + np.square(centers).sum(1) - 2.0 * white @ centers.T
-        result: NDArray[np.float64] = np.maximum(squared, 0.0) / len(whitening)
-        return result
 
     # ---- to and from a file ------------------------------------------------------------------------
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -82,7 +82,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         How copies of examples are varied; those of `Augmentation` by default.
     n_members : int, default=5
         Networks whose probabilities are averaged.
-    hidden_layer_sizes : tuple of int, default=(256, 128)
+    hidden_layer_sizes : tuple of int, default=(128, 64)
     noise_level : float, default=0.5
         Share of a row that pretraining masks.
     pretrain_epochs : int, default=30
@@ -145,7 +145,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         spectrum: bool = False,
         augmentation: Augmentation | None = None,
         n_members: int = 5,
-        hidden_layer_sizes: Any = (256, 128),
+        hidden_layer_sizes: Any = (128, 64),
         noise_level: float = 0.5,
         pretrain_epochs: int = 30,
         max_iter: int = 20,
@@ -568,7 +568,10 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(fresh) < len(lesson):
             parts.append(self._rehearsal(lesson[lesson.labels != new], 1, rng))
         rows, targets, folds = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
-        self._committee.learn(rows, targets, folds, len(labels.names), max_iter=_LEARNING_EPOCHS, n_jobs=self.n_jobs)
+        n_classes = len(labels.names)
+        self._committee = self._committee.learn(
+            rows, targets, folds, n_classes, max_iter=_LEARNING_EPOCHS, n_jobs=self.n_jobs
+        )
         self._labels, self._memory = labels, memory
         self._taught += 1
         self._calibrate(*self._rehearsal(lesson, _CALIBRATION_COPIES, rng))
