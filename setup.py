@@ -45,6 +45,7 @@ setup(
     package_dir={"gesda.kernels": "kernels"},
     package_data={
         "gesda": ["py.typed", "*.pyi"],
+        "gesda.deepmotion.serve": ["static/*"],
         "gesda.kernels": ["*.hpp", "*.cuh", "*.cu"],
     },
     include_package_data=False,

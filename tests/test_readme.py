@@ -25,6 +25,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _BEFORE, _HEADING, _SECTION = README.partition("## On a GPU\n")
 ON_A_GPU, _, _AFTER = _SECTION.partition("\n## ")
+_BEFORE, _, _SECTION = _BEFORE.partition("## DeepMotion: gestures\n")
+DEEPMOTION = _SECTION
 BLOCKS = _BLOCK.findall(_BEFORE + _AFTER)
 
 
@@ -61,6 +63,23 @@ def test_the_command_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("codes.npy").exists()
     (accuracy,) = re.findall(r"accuracy\D*([\d.]+)", capsys.readouterr().out)[-1:]
     assert float(accuracy) > 0.9
+
+
+def test_deepmotions_command_lines_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("numba", reason="DeepMotion needs the deepmotion extra")
+    ((_, text),) = _BLOCK.findall(DEEPMOTION)
+    install, serve, train, stream = (shlex.split(line, comments=True) for line in text.splitlines())
+    assert install == ["pip", "install", ".[deepmotion]"]
+    assert main([*serve[1:], "--help"]) == 0
+    assert main([*train[1:], "--members", "1", "--epochs", "1"]) == 0, capsys.readouterr().err
+    assert stream[-2:] == ["<", "samples.csv"]
+    samples = np.random.default_rng().normal(0, 0.01, (300, 3)).round(4)
+    (tmp_path / "samples.csv").write_text("\n".join(",".join(map(str, row)) for row in samples))
+    with open(tmp_path / "samples.csv") as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert main(stream[1:-2]) == 0, capsys.readouterr().err
 
 
 def test_what_a_gpu_is_asked_for_is_understood(

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from standin import StandIn, StandInStream
 
 from gesda.deepmotion.serve import Limits, create_app
 from gesda.deepmotion.serve.protocol import CHANNELS
 from gesda.deepmotion.serve.server import configure
+from tests.deepmotion.standin import StandIn, StandInStream
 
 
 def make_standin(kind: str) -> StandIn:

@@ -13,7 +13,6 @@ import os
 import random
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,8 @@ pytest.importorskip("websockets", reason="the web page needs the deepmotion extr
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the helpers, under every import mode of pytest
-from live_server import LiveServer, tunnel
-
 from gesda.deepmotion.serve import Limits
+from tests.deepmotion.live_server import LiveServer, tunnel
 
 CHROMIUM = os.environ.get("GESDA_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [

@@ -27,13 +27,11 @@ pytest.importorskip("websockets", reason="the web page needs the deepmotion extr
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the helpers, under every import mode of pytest
-from live_server import LiveServer, make_standin
-from standin import StandIn
-from visitor import Visitor, assert_alive, stroke
-
 from gesda.deepmotion.sequences import MotionDataset
 from gesda.deepmotion.serve import Limits, run
+from tests.deepmotion.live_server import LiveServer, make_standin
+from tests.deepmotion.standin import StandIn
+from tests.deepmotion.visitor import Visitor, assert_alive, stroke
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -398,7 +396,7 @@ def test_the_server_can_begin_with_a_model(tmp_path: Path) -> None:
 # ---- the command ---------------------------------------------------------------------------------
 _RUN = """
 import sys; sys.path.insert(0, {here!r})
-from standin import StandIn
+from tests.deepmotion.standin import StandIn
 from gesda.deepmotion.serve import run
 run({arguments}, make_recognizer=lambda kind: StandIn(2))
 print("ended", flush=True)

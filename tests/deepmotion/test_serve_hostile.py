@@ -25,13 +25,11 @@ pytest.importorskip("websockets", reason="the web page needs the deepmotion extr
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the helpers, under every import mode of pytest
-from live_server import LiveServer
-from visitor import Visitor, assert_alive, stroke
-
 from gesda.deepmotion.serve import Limits
 from gesda.deepmotion.serve.protocol import CLOSE_FAULTS, ProtocolError, parse
 from gesda.deepmotion.serve.security import HostList, is_loopback, same_origin
+from tests.deepmotion.live_server import LiveServer
+from tests.deepmotion.visitor import Visitor, assert_alive, stroke
 
 pytestmark = pytest.mark.timeout(120)
 HOSTILE = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

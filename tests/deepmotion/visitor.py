@@ -10,8 +10,9 @@ import time
 from typing import Any
 
 import numpy as np
-from live_server import LiveServer
 from websockets.sync.client import ClientConnection, connect
+
+from tests.deepmotion.live_server import LiveServer
 
 
 class Visitor:
