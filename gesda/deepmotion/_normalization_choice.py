@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from gesda.deepmotion.features.normalization import LEAST_POINTS, NORMALIZATIONS
 _MOST_EXAMPLES = 300
 _LEAST_A_CLASS = 3
 _LEAST_GROUPS = 3
+_MOST_FOLDS = 5
 _PENALTY = 100.0
 #: Another normalisation has to separate this many more standard errors better than the first one that could do.
 _MARGIN = 1.0
@@ -55,16 +57,18 @@ def choose_normalization(
     if len(np.unique(labels[chosen])) < 2:
         return NORMALIZATIONS[0]
     picked = [sequences[i] for i in chosen]
-    people = None if groups is None else np.asarray(groups)[chosen]
-    folds: Any = StratifiedKFold(_LEAST_A_CLASS, shuffle=True, random_state=int(rng.integers(2**31)))
-    if people is not None and len(np.unique(people)) >= _LEAST_GROUPS:
-        folds = GroupKFold(min(len(np.unique(people)), 5))
+    folds: Any = StratifiedKFold(_LEAST_A_CLASS, shuffle=True, random_state=int(rng.integers(2**31))).split
+    people = np.zeros(len(chosen)) if groups is None else np.asarray(groups)[chosen]
+    n_people = len(np.unique(people))
+    if n_people >= _LEAST_GROUPS:
+        folds = partial(GroupKFold(min(n_people, _MOST_FOLDS)).split, groups=people)
+    splits = list(folds(labels[chosen], labels[chosen]))
     candidates = [name for name in NORMALIZATIONS if name != "relative" or _has_points(sequences[0].shape[1])]
     scores = []
     for name in candidates:
         features = MotionFeatures(normalization=name, **options)
         rows = features.fit(picked, np.random.default_rng(0)).rows(*features.motions(picked))
-        accuracy = cross_val_score(RidgeClassifier(_PENALTY), rows, labels[chosen], groups=people, cv=folds)
+        accuracy = cross_val_score(RidgeClassifier(_PENALTY), rows, labels[chosen], cv=splits)
         scores.append(float(accuracy.mean()))
     best = int(np.argmax(scores))
     noise = np.sqrt(max(scores[best] * (1.0 - scores[best]), 0.25 / len(chosen)) / len(chosen))
