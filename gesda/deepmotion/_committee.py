@@ -5,6 +5,10 @@ is fine-tuned on all labelled examples but those of its own fold. So every examp
 it, which is what calibration needs, and the members differ, which makes their average better than any of them
 (cross-validation committees: B. Parmanto, P. W. Munro, H. R. Doyle, "Reducing variance of committee prediction with
 resampling techniques", Connection Science 8, 1996).
+
+Unlabelled examples that the committee is sure of are learnt as if labelled, in further rounds that start from the
+pretrained stack again (self-training: H. J. Scudder, IEEE Transactions on Information Theory 11, 1965; D.-H. Lee,
+"Pseudo-label", ICML workshop, 2013).
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from gesda.estimators import SdAClassifier
 
 #: Of a class of fewer examples no member can do without one.
 LEAST_FOR_FOLDS = 3
+#: Probability from which the committee's guess at an unlabelled example is taken for its label.
+SURE = 0.8
 #: Leaving out one of fewer groups leaves too little.
 LEAST_GROUPS = 3
 
@@ -69,6 +75,7 @@ class Committee:
         *,
         n_members: int,
         max_iter: int,
+        self_training: int,
         parameters: dict[str, Any],
         callbacks: Iterable[Any],
     ) -> Committee:
@@ -82,8 +89,8 @@ class Committee:
             Class numbers; -1 is unlabelled.
         folds : ndarray of int64, shape (n,)
             The member that leaves an example out; -1 for none.
-        n_members, max_iter : int
-            How many members, and their epochs of fine-tuning.
+        n_members, max_iter, self_training : int
+            How many members, their epochs of fine-tuning, and how often they learn from each other's guesses.
         parameters : dict
             More of `SdAClassifier`.
         callbacks : iterable of gesda.callbacks.Callback
@@ -100,19 +107,43 @@ class Committee:
         callbacks = list(callbacks)
         stack = SdAClassifier(max_iter=0, callbacks=callbacks, **parameters).fit(rows, targets)
         stack.set_params(callbacks=None)
-        members = []
-        for number in range(n_members):
-            member = copy.deepcopy(stack)
-            if n_classes:
-                taught = np.tile((folds != number) & (labels >= 0), n_copies)
-                member.set_params(callbacks=callbacks)
-                _fine_tune(member, rows[taught], targets[taught], max_iter)
-                member.set_params(callbacks=None)
-            members.append(member)
+        committee = cls(stack, [copy.deepcopy(stack) for _ in range(n_members)], range(n_classes))
+        for _ in range(1 + self_training if n_classes else 0):
+            committee = committee._taught(rows, targets, np.tile(folds, n_copies), max_iter, callbacks)
+            guessed = committee._guess(rows[: len(labels)], labels)
+            if (guessed == targets[: len(labels)]).all():
+                break
+            targets = np.tile(guessed, n_copies)
         # A motion at a time is too little work to share.
-        for network in (stack, *members):
+        for network in (stack, *committee.members):
             network.set_params(n_jobs=1)
-        return cls(stack, members, range(n_classes))
+        return committee
+
+    def _taught(
+        self,
+        rows: NDArray[np.float32],
+        targets: NDArray[np.int64],
+        folds: NDArray[np.int64],
+        max_iter: int,
+        callbacks: list[Any],
+    ) -> Committee:
+        """Members fine-tuned from the pretrained stack, each on the rows with a target that are not of its fold."""
+        members = []
+        for number in range(len(self.members)):
+            own = (folds != number) & (targets >= 0)
+            member = copy.deepcopy(self.stack).set_params(callbacks=callbacks)
+            members.append(_fine_tune(member, rows[own], targets[own], max_iter).set_params(callbacks=None))
+        return Committee(self.stack, members, self.outputs)
+
+    def _guess(self, rows: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The labels given and, for the unlabelled, what the committee is sure of."""
+        unknown = np.flatnonzero(labels < 0)
+        guessed = labels.copy()
+        if len(unknown):
+            probabilities = self.probabilities(self.encode(rows[unknown]))
+            sure = probabilities.max(axis=1) >= SURE
+            guessed[unknown[sure]] = probabilities[sure].argmax(axis=1)
+        return guessed
 
     def learn(
         self,

@@ -89,6 +89,9 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Epochs of pretraining; 0 for none.
     max_iter : int, default=20
         Epochs of fine-tuning.
+    self_training : int, default=2
+        How many more times the networks are fine-tuned, each time with those unlabelled sequences that they agree on
+        taken as labelled. Only where there are both.
     rejection_rate : float, default=0.05
         Share of known gestures that the threshold may reject.
     rate : float, optional
@@ -149,6 +152,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         noise_level: float = 0.5,
         pretrain_epochs: int = 30,
         max_iter: int = 20,
+        self_training: int = 2,
         rejection_rate: float = 0.05,
         rate: float | None = None,
         device: str = "cpu",
@@ -166,6 +170,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.noise_level = noise_level
         self.pretrain_epochs = pretrain_epochs
         self.max_iter = max_iter
+        self.self_training = self_training
         self.rejection_rate = rejection_rate
         self.rate = rate
         self.device = device
@@ -237,6 +242,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             folds,
             n_members=self.n_members,
             max_iter=self.max_iter,
+            self_training=self.self_training,
             parameters={
                 "hidden_layer_sizes": self.hidden_layer_sizes,
                 "activation": "tanh",
@@ -520,7 +526,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     # ---- inside ------------------------------------------------------------------------------------
     def _check(self) -> None:
         """Refuse parameters that nothing below would refuse with their names."""
-        for name, least in (("n_members", 1), ("pretrain_epochs", 0), ("max_iter", 1)):
+        for name, least in (("n_members", 1), ("pretrain_epochs", 0), ("max_iter", 1), ("self_training", 0)):
             value: Any = getattr(self, name)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}.")

@@ -84,6 +84,23 @@ def test_unlabelled_motion_and_lists_of_arrays_are_taken(rng):
     ]
 
 
+def test_members_learn_from_the_guesses_that_they_are_sure_of(rng):
+    data = drawings(rng, 16)
+    labels = np.full(len(data), None, dtype=object)
+    for name in NAMES:
+        labels[np.flatnonzero(data.labels == name)[:4]] = name
+    options = ABLE | {"random_state": 0, "normalization": "centered", "max_iter": 20}
+    alone, together = (GestureRecognizer(**options, self_training=rounds).fit(data, labels) for rounds in (0, 1))
+    assert len(together.history_) == len(alone.history_)  # of the last round
+    assert not np.array_equal(together.predict_proba(data), alone.predict_proba(data))
+    assert together.score(data, data.labels) > alone.score(data, data.labels) - 0.1
+    labelled = data[labels != None]  # noqa: E711  element by element
+    every, none = (
+        GestureRecognizer(random_state=0, **SMALL | {"self_training": rounds}).fit(labelled) for rounds in (3, 0)
+    )
+    np.testing.assert_array_equal(every.predict_proba(data), none.predict_proba(data))  # nothing to guess
+
+
 def test_it_clones_and_tells_its_parameters():
     model = GestureRecognizer(n_members=7, augmentation=Augmentation(jitter=0.5))
     assert clone(model).get_params() == model.get_params()
@@ -271,6 +288,7 @@ def test_training_reports_to_callbacks(rng):
     [
         ({"n_members": 0}, "n_members must be an integer"),
         ({"max_iter": 0}, "max_iter must be an integer"),
+        ({"self_training": -1}, "self_training must be an integer"),
         ({"rejection_rate": 1.5}, "rejection_rate must be a number"),
         ({"rate": -1}, "rate must be None"),
         ({"normalization": "best"}, "normalization must be one of"),
