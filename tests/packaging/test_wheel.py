@@ -112,8 +112,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
     assert {name for name in tracked if name.endswith((".py", ".pyi"))} <= set(names)
     top = {name.split("/")[0] for name in names}
     assert top == {"gesda", next(name.split("/")[0] for name in names if ".dist-info/" in name)}
+    page = {name for name in tracked if name.startswith("gesda/deepmotion/serve/static/")}
+    assert page and page <= set(names)
     allowed = (".py", ".pyi", ".so", ".hpp", ".cuh", ".cu", "py.typed")
-    assert [name for name in names if name.startswith("gesda/") and not name.endswith(allowed)] == []
+    own = {name for name in names if name.startswith("gesda/") and not name.endswith("/")} - page
+    assert [name for name in own if not name.endswith(allowed)] == []
     assert "License-Expression: MIT" in metadata
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

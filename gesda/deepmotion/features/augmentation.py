@@ -229,7 +229,7 @@ def _sample(motions: NDArray[np.float32], places: NDArray[np.float64]) -> NDArra
 
 
 @numba.njit(cache=True, nogil=True)
-def _interpolate(motions, places, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+def _interpolate(motions, places, out):  # type: ignore[no-untyped-def]
     """Read each motion at fractional steps within [0, n_steps - 1]."""
     n, n_steps, n_channels = motions.shape
     for i in range(n):

@@ -134,7 +134,7 @@ def _mixtures(n_dilations: int, n_channels: int, rng: np.random.Generator) -> ND
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _taps(  # type: ignore[no-untyped-def]  # numba infers the types
     motion, mixture, dilation, taps, total
-):  # pragma: no cover - compiled
+):
     """Mix channels to one signal, shift it to each tap, zeros outside; `total` is minus the sum of the taps."""
     n_steps, n_channels = motion.shape
     taps[:] = 0.0
@@ -157,7 +157,7 @@ def _taps(  # type: ignore[no-untyped-def]  # numba infers the types
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _responses(motion, dilations, mixtures, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+def _responses(motion, dilations, mixtures, out):  # type: ignore[no-untyped-def]
     """Responses of all patterns to one motion, (n_dilations, 84, n_steps)."""
     n_steps = motion.shape[0]
     taps = np.empty((N_TAPS, n_steps), dtype=np.float32)
@@ -173,7 +173,7 @@ def _responses(motion, dilations, mixtures, out):  # type: ignore[no-untyped-def
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _describe(motions, dilations, mixtures, thresholds, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _describe(motions, dilations, mixtures, thresholds, out):  # type: ignore[no-untyped-def]
     """Shares over the whole and the thirds, in the order (dilation, kernel, threshold, segment)."""
     n_steps = motions.shape[1]
     n_thresholds = thresholds.shape[2]
