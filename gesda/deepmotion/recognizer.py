@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -309,7 +310,8 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         motions, durations = self._features.motions(checked)
         folds = choose_folds(np.zeros(len(motions), dtype=np.int64), None, self.n_members, rng)
         memory = self._memory.with_examples(motions, durations, number, folds, rng)
-        self._learn(labels, memory, rng, new=number)
+        with self._undone_by_errors():
+            self._learn(labels, memory, rng, new=number)
         return self
 
     def remove_gesture(self, name: Any) -> GestureRecognizer:
@@ -334,13 +336,14 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if name not in self._labels.names:
             raise ValueError(f"there is no gesture {name!r}; the known ones are {list(self._labels.names)!r}.")
         number = self._labels.names.index(name)
-        memory = self._memory.without_class(number)
-        self._committee = self._committee.without_class(number)
-        self._labels, self._memory = self._labels.without_name(name), memory
-        rng = np.random.default_rng([self._seed, 1, self._taught])
-        self._taught += 1
-        lesson = memory.lesson(-1, 0, _REHEARSED, rng)
-        self._calibrate(*self._rehearsal(lesson, _CALIBRATION_COPIES, rng))
+        with self._undone_by_errors():
+            self._memory = self._memory.without_class(number)
+            self._committee = self._committee.without_class(number)
+            self._labels = self._labels.without_name(name)
+            rng = np.random.default_rng([self._seed, 1, self._taught])
+            self._taught += 1
+            lesson = self._memory.lesson(-1, 0, _REHEARSED, rng)
+            self._calibrate(*self._rehearsal(lesson, _CALIBRATION_COPIES, rng))
         return self
 
     # ---- using -------------------------------------------------------------------------------------
@@ -581,6 +584,17 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._labels, self._memory = labels, memory
         self._taught += 1
         self._calibrate(*self._rehearsal(lesson, _CALIBRATION_COPIES, rng))
+
+    @contextlib.contextmanager
+    def _undone_by_errors(self) -> Iterator[None]:
+        """Take back what a lesson has changed if it does not come to its end, by Ctrl-C too."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _rehearsal(
         self, memory: Memory, copies: int, rng: np.random.Generator

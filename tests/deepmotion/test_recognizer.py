@@ -177,6 +177,23 @@ def test_a_failed_lesson_changes_nothing(copy, rng):
     assert len(copy.classes_) == 4
 
 
+@pytest.mark.parametrize("lesson", ["add", "remove"])
+def test_a_lesson_that_is_interrupted_changes_nothing(copy, rng, monkeypatch, lesson):
+    data = drawings(rng, 3)
+    before, familiar = copy.predict_proba(data), copy.familiarity(data)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(copy, "_calibrate", interrupted)  # the last thing that a lesson does
+    with pytest.raises(KeyboardInterrupt):
+        copy.add_gesture("new", data.sequences[:3]) if lesson == "add" else copy.remove_gesture("check")
+    monkeypatch.undo()
+    assert copy.classes_.tolist() == sorted(NAMES)
+    np.testing.assert_array_equal(copy.predict_proba(data), before)
+    np.testing.assert_array_equal(copy.familiarity(data), familiar)
+
+
 # ---- files ----------------------------------------------------------------------------------------
 def test_it_comes_back_from_its_file_and_learns_on(taught, copy, rng):
     test = drawings(rng, 5)
