@@ -22,12 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gesda.deepmotion._linear_reader import LinearReader, fit_linear
 from gesda.estimators import SdAClassifier
 
 #: Of a class of fewer examples no member can do without one.
 LEAST_FOR_FOLDS = 3
 #: Probability from which the committee's guess at an unlabelled example is taken for its label.
 SURE = 0.8
+#: The network's part in a member's probabilities; the rest is the linear reader's.
+NETWORK_SHARE = 0.6
 #: Leaving out one of fewer groups leaves too little.
 LEAST_GROUPS = 3
 
@@ -43,17 +46,33 @@ class Committee:
     stack : SdAClassifier
         Pretrained, not fine-tuned: encodes and reconstructs.
     members : sequence of SdAClassifier
+    readers : sequence of LinearReader
+        Of each member.
     outputs : sequence of int
         Which output of the heads each class has.
     """
 
-    def __init__(self, stack: SdAClassifier, members: Sequence[SdAClassifier], outputs: Sequence[int]) -> None:
+    def __init__(
+        self,
+        stack: SdAClassifier,
+        members: Sequence[SdAClassifier],
+        readers: Sequence[LinearReader],
+        outputs: Sequence[int],
+    ) -> None:
         self.stack = stack
         self.members = list(members)
+        self.readers = list(readers)
         self.outputs = list(outputs)
-        # All heads as two arrays, so that a single motion costs two operations instead of two a member.
-        self._W = np.stack([member.coefs_[-1][:, self.outputs] for member in members]).astype(np.float64)
-        self._b = np.stack([member.intercepts_[-1][self.outputs] for member in members]).astype(np.float64)
+        # All members' first layers, and their readers, as one matrix: a motion passes through memory once.
+        parts = [*((member.coefs_[0], member.intercepts_[0]) for member in self.members), *self.readers]
+        self._first = np.concatenate([weights for weights, _ in parts], axis=1)
+        self._first_bias = np.concatenate([bias for _, bias in parts])
+        self._upper = [
+            (np.stack([member.coefs_[layer] for member in members]), self._biases(layer))
+            for layer in range(1, len(members[0].coefs_) - 1)
+        ]
+        self._heads = np.stack([member.coefs_[-1][:, self.outputs] for member in members])
+        self._head_biases = self._biases(-1)[:, :, self.outputs]
 
     @property
     def n_classes(self) -> int:
@@ -105,11 +124,16 @@ class Committee:
         if not n_classes:
             targets[0] = 0  # a head needs one class; its output waits for the first gesture
         callbacks = list(callbacks)
+        rng = np.random.default_rng(parameters["random_state"])
         stack = SdAClassifier(max_iter=0, callbacks=callbacks, **parameters).fit(rows, targets)
         stack.set_params(callbacks=None)
-        committee = cls(stack, [copy.deepcopy(stack) for _ in range(n_members)], range(n_classes))
+        start = _with_unit_activations(stack, rows[: len(labels)])
+        blank = LinearReader(np.zeros((rows.shape[1], n_classes), np.float32), np.zeros(n_classes, np.float32))
+        committee = cls(stack, n_members * [start], n_members * [blank], range(n_classes))
         for _ in range(1 + self_training if n_classes else 0):
-            committee = committee._taught(rows, targets, np.tile(folds, n_copies), max_iter, callbacks)
+            committee = committee._taught(
+                start, rows, targets, np.tile(folds, n_copies), n_copies, max_iter, callbacks, rng
+            )
             guessed = committee._guess(rows[: len(labels)], labels)
             if (guessed == targets[: len(labels)]).all():
                 break
@@ -121,26 +145,31 @@ class Committee:
 
     def _taught(
         self,
+        start: SdAClassifier,
         rows: NDArray[np.float32],
         targets: NDArray[np.int64],
         folds: NDArray[np.int64],
+        n_copies: int,
         max_iter: int,
         callbacks: list[Any],
+        rng: np.random.Generator,
     ) -> Committee:
-        """Members fine-tuned from the pretrained stack, each on the rows with a target that are not of its fold."""
-        members = []
+        """Members fine-tuned from `start`, each on the rows with a target that are not of its fold."""
+        members, readers = [], []
         for number in range(len(self.members)):
             own = (folds != number) & (targets >= 0)
-            member = copy.deepcopy(self.stack).set_params(callbacks=callbacks)
+            member = copy.deepcopy(start).set_params(callbacks=callbacks)
             members.append(_fine_tune(member, rows[own], targets[own], max_iter).set_params(callbacks=None))
-        return Committee(self.stack, members, self.outputs)
+            own[len(own) // n_copies :] = False
+            readers.append(fit_linear(rows[own], targets[own], self.n_classes, rng))
+        return Committee(self.stack, members, readers, self.outputs)
 
     def _guess(self, rows: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """The labels given and, for the unlabelled, what the committee is sure of."""
         unknown = np.flatnonzero(labels < 0)
         guessed = labels.copy()
         if len(unknown):
-            probabilities = self.probabilities(self.encode(rows[unknown]))
+            _, probabilities = self.answer(rows[unknown])
             sure = probabilities.max(axis=1) >= SURE
             guessed[unknown[sure]] = probabilities[sure].argmax(axis=1)
         return guessed
@@ -154,6 +183,8 @@ class Committee:
         *,
         max_iter: int,
         n_jobs: int | None,
+        originals: tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]],
+        rng: np.random.Generator,
     ) -> Committee:
         """Fine-tune copies of all members a little further, on rows of old classes and new ones.
 
@@ -170,6 +201,9 @@ class Committee:
             Epochs.
         n_jobs : int, optional
             Members that learn side by side; all cores by default.
+        originals : rows, labels, folds
+            Of remembered examples, without copies: what the linear readers learn.
+        rng : numpy.random.Generator
 
         Returns
         -------
@@ -182,44 +216,89 @@ class Committee:
         outputs += range(free, free + n_classes - len(outputs))
         targets = np.array(outputs)[labels]
 
-        def taught(number: int) -> SdAClassifier:
+        def taught(number: int, own_rng: np.random.Generator) -> tuple[SdAClassifier, LinearReader]:
             member = copy.deepcopy(self.members[number]).add_classes(np.arange(max(outputs) + 1))
             own = folds != number
-            return _fine_tune(member, rows[own], targets[own], max_iter)
+            _fine_tune(member, rows[own], targets[own], max_iter)
+            own_rows, own_labels = (part[originals[2] != number] for part in originals[:2])
+            return member, fit_linear(own_rows, own_labels, n_classes, own_rng)
 
         with ThreadPoolExecutor(n_jobs if n_jobs and n_jobs > 0 else os.cpu_count()) as threads:
-            return Committee(self.stack, list(threads.map(taught, range(len(self.members)))), outputs)
+            numbers = range(len(self.members))
+            members, readers = zip(*threads.map(taught, numbers, rng.spawn(len(numbers))), strict=True)
+        return Committee(self.stack, members, readers, outputs)
 
     def without_class(self, number: int) -> Committee:
         """The same networks, which no longer answer with a class; those above it move down by one."""
-        return Committee(self.stack, self.members, self.outputs[:number] + self.outputs[number + 1 :])
+        readers = [LinearReader(*(np.delete(part, number, axis=-1) for part in reader)) for reader in self.readers]
+        return Committee(self.stack, self.members, readers, self.outputs[:number] + self.outputs[number + 1 :])
 
     # ---- use ---------------------------------------------------------------------------------------
-    def encode(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The members' encodings, (n, n_members, n_hidden)."""
-        return np.stack([member.infer(rows) for member in self.members], axis=1)
+    def answer(
+        self, rows: NDArray[np.float32], folds: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Encode rows and say what they are.
 
-    def probabilities(
-        self, encodings: NDArray[np.float32], folds: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float64]:
-        """Mean of the members' probabilities, (n, n_classes), from their encodings.
+        Parameters
+        ----------
+        rows : ndarray of float32, shape (n, n_features)
+        folds : ndarray of int64, shape (n,), optional
+            The one member to ask about each row, -1 for all.
 
-        With `folds`, an example's are those of the member alone that left it out (of all, if none did).
+        Returns
+        -------
+        encodings : ndarray of float32, shape (n, n_members, n_hidden)
+        probabilities : ndarray of float64, shape (n, n_classes)
+            Means over the members, of what a member's network and its linear reader say.
         """
+        n, n_members = len(rows), len(self.members)
+        sums = rows @ self._first + self._first_bias
+        cut = n_members * self.members[0].coefs_[0].shape[1]
+        values = np.tanh(sums[:, :cut]).reshape(n, n_members, -1).transpose(1, 0, 2)
+        for weights, bias in self._upper:
+            values = np.tanh(np.matmul(values, weights) + bias)
+        encodings = values.transpose(1, 0, 2)
         if not self.outputs:
-            return np.zeros((len(encodings), 0))
-        logits = np.matmul(encodings.transpose(1, 0, 2), self._W) + self._b[:, None]  # (n_members, n, n_classes)
-        each = np.exp(logits - logits.max(axis=2, keepdims=True))
-        each /= each.sum(axis=2, keepdims=True)
-        mean: NDArray[np.float64] = each.mean(axis=0)
+            return encodings, np.zeros((n, 0))
+        network = _softmax(np.matmul(values, self._heads) + self._head_biases)  # (n_members, n, n_classes)
+        reader = _softmax(sums[:, cut:].reshape(n, n_members, -1).transpose(1, 0, 2))
+        each = NETWORK_SHARE * network + (1.0 - NETWORK_SHARE) * reader
+        mean = each.mean(axis=0)
         if folds is not None:
-            left_out = np.flatnonzero(folds >= 0)
-            mean[left_out] = each[folds[left_out], left_out]
-        return mean
+            alone = np.flatnonzero(folds >= 0)
+            mean[alone] = each[folds[alone], alone]
+        return encodings, mean
+
+    def _biases(self, layer: int) -> NDArray[np.float32]:
+        return np.stack([member.intercepts_[layer][None] for member in self.members])
 
     def reconstruct(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the pretrained stack restores of rows."""
         return self.stack.infer(rows, "reconstructions")
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    powers: NDArray[np.float64] = np.exp(logits - logits.max(axis=2, keepdims=True), dtype=np.float64)
+    powers /= powers.sum(axis=2, keepdims=True)
+    return powers
+
+
+def _with_unit_activations(stack: SdAClassifier, rows: NDArray[np.float32]) -> SdAClassifier:
+    """Scale a copy of the pretrained layers, from below, so that what enters their activations has unit variance.
+
+    Reconstruction drives the units far into saturation, where fine-tuning hardly moves them; the directions that they
+    have found are kept (layer-sequential unit variance: D. Mishkin and J. Matas, "All you need is a good init",
+    ICLR 2016).
+    """
+    scaled = copy.deepcopy(stack)
+    values = rows
+    for weights, bias in zip(scaled.coefs_[:-1], scaled.intercepts_[:-1], strict=True):  # not the head
+        values = values @ weights + bias
+        deviation = max(float(values.std()), 1e-6)
+        weights /= deviation
+        bias /= deviation
+        values = np.tanh(values / deviation)
+    return scaled
 
 
 def choose_folds(

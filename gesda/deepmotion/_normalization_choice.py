@@ -12,7 +12,7 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
 
 from gesda.deepmotion.features import MotionFeatures
-from gesda.deepmotion.features.normalization import LEAST_POINTS, NORMALIZATIONS
+from gesda.deepmotion.features.normalization import NORMALIZATIONS, find_body
 
 _MOST_EXAMPLES = 300
 _LEAST_A_CLASS = 3
@@ -63,7 +63,8 @@ def choose_normalization(
     if n_people >= _LEAST_GROUPS:
         folds = partial(GroupKFold(min(n_people, _MOST_FOLDS)).split, groups=people)
     splits = list(folds(labels[chosen], labels[chosen]))
-    candidates = [name for name in NORMALIZATIONS if name != "relative" or _has_points(sequences[0].shape[1])]
+    has_body = options.get("orientation", "keep") == "keep" and bool(find_body(picked).any())
+    candidates = [name for name in NORMALIZATIONS if name != "relative" or has_body]
     scores = []
     for name in candidates:
         features = MotionFeatures(normalization=name, **options)
@@ -73,7 +74,3 @@ def choose_normalization(
     best = int(np.argmax(scores))
     noise = np.sqrt(max(scores[best] * (1.0 - scores[best]), 0.25 / len(chosen)) / len(chosen))
     return candidates[best] if scores[best] - scores[0] > _MARGIN * noise else candidates[0]
-
-
-def _has_points(n_channels: int) -> bool:
-    return n_channels % 3 == 0 and n_channels >= 3 * LEAST_POINTS

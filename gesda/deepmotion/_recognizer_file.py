@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gesda.deepmotion._committee import Committee
 from gesda.deepmotion._familiarity import Familiarity
 from gesda.deepmotion._labels import Labels, as_name
+from gesda.deepmotion._linear_reader import LinearReader
 from gesda.deepmotion._memory import Memory
 from gesda.deepmotion.features import Augmentation, MotionFeatures
 from gesda.estimators import pack, unpack
@@ -42,6 +43,8 @@ def save(recognizer: Any, path: str | os.PathLike[str]) -> None:
     for name, network in networks.items():
         arrays, described[name] = pack(network)
         tensors |= {f"{name}.{key}": array for key, array in arrays.items()}
+    for part in LinearReader._fields:
+        tensors[f"readers.{part}"] = np.stack([getattr(reader, part) for reader in committee.readers])
     # Half precision is finer than any sensor that the motions came from.
     tensors["memory.motions"] = np.clip(memory.motions, -6e4, 6e4).astype(np.float16)
     for name in ("durations", "labels", "folds"):
@@ -118,13 +121,20 @@ def _restore(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any], cls: ty
     for network in (stack, *members):
         if type(network).__name__ != "SdAClassifier" or network.n_features_in_ != width:
             raise ValueError("its networks do not fit its features")
-        if network.coefs_[-2].shape[1] != stack.coefs_[-2].shape[1]:
+        if network.activation != "tanh":
+            raise ValueError(f"its networks have the activation {network.activation!r:.60}")
+        if [weights.shape for weights in network.coefs_[:-1]] != [weights.shape for weights in stack.coefs_[:-1]]:
             raise ValueError("its networks are of different widths")
     if len(outputs) != len(names) or len(set(outputs)) != len(outputs):
         raise ValueError("its outputs are not one for each gesture")
     if not all(type(output) is int and 0 <= output < min(m.n_outputs_ for m in members) for output in outputs):
         raise ValueError("its outputs are not those of its networks")
-    committee = Committee(stack, members, outputs)
+    weights, bias = (tensors.pop(f"readers.{part}") for part in LinearReader._fields)
+    if weights.shape != (n_members, width, len(names)) or bias.shape != (n_members, len(names)):
+        raise ValueError("its linear readers do not fit its features and gestures")
+    if not (weights.dtype == bias.dtype == np.float32 and np.isfinite(weights).all() and np.isfinite(bias).all()):
+        raise ValueError("its linear readers hold impossible values")
+    committee = Committee(stack, members, list(map(LinearReader, weights, bias)), outputs)
 
     motions, durations, numbers, folds = (
         tensors.pop(f"memory.{name}") for name in ("motions", "durations", "labels", "folds")

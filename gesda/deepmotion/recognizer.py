@@ -360,9 +360,9 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Recognition
         """
         rows = self._rows([sequence])
-        encodings = self._committee.encode(rows)
-        probabilities = self._committee.probabilities(encodings)[0]
-        familiarity = float(self._familiarity_of(rows, encodings, probabilities[None])[0])
+        encodings, all_probabilities = self._committee.answer(rows)
+        probabilities = all_probabilities[0]
+        familiarity = float(self._familiarity_of(rows, encodings, all_probabilities)[0])
         if not len(probabilities):
             return Recognition(None, 0.0, familiarity, {}, None)
         number = int(probabilities.argmax())
@@ -408,7 +408,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         -------
         probabilities : ndarray of float64, shape (n, n_classes)
         """
-        return self._committee.probabilities(self._committee.encode(self._rows(sequences)))
+        return self._committee.answer(self._rows(sequences))[1]
 
     def familiarity(self, sequences: Any) -> NDArray[np.float64]:
         """How much each sequence is like the known gestures: by reconstruction, confidence and distance.
@@ -423,8 +423,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             0 is an average example; `recognize` rejects what lies below ``threshold_``.
         """
         rows = self._rows(sequences)
-        encodings = self._committee.encode(rows)
-        return self._familiarity_of(rows, encodings, self._committee.probabilities(encodings))
+        return self._familiarity_of(rows, *self._committee.answer(rows))
 
     def embed(self, sequences: Any) -> NDArray[np.float32]:
         """The networks' encodings of sequences.
@@ -438,7 +437,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         encodings : ndarray of float32, shape (n, n_members * n_hidden)
         """
         rows = self._rows(sequences)
-        return self._committee.encode(rows).reshape(len(rows), -1)
+        return self._committee.answer(rows)[0].reshape(len(rows), -1)
 
     def trajectory(self, sequences: Any) -> NDArray[np.float32]:
         """The motion as the networks see it: turned, resampled, normalised.
@@ -579,7 +578,14 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows, targets, folds = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
         n_classes = len(labels.names)
         self._committee = self._committee.learn(
-            rows, targets, folds, n_classes, max_iter=_LEARNING_EPOCHS, n_jobs=self.n_jobs
+            rows,
+            targets,
+            folds,
+            n_classes,
+            max_iter=_LEARNING_EPOCHS,
+            n_jobs=self.n_jobs,
+            originals=(self._features.rows(memory.motions, memory.durations), memory.labels, memory.folds),
+            rng=rng,
         )
         self._labels, self._memory = labels, memory
         self._taught += 1
@@ -612,12 +618,11 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not self._labels.names:
             self._familiarity, self.threshold_ = None, -np.inf
             return
-        encodings = self._committee.encode(rows)
+        encodings, probabilities = self._committee.answer(rows, folds)
         familiarity = Familiarity.fit(encodings, numbers, self._committee.n_classes, folds)
         unseen = np.flatnonzero(folds >= 0)
         asked = unseen if len(unseen) else np.arange(len(folds))
-        probabilities = self._committee.probabilities(encodings[asked], folds[asked])
-        measures = familiarity.measure(encodings[asked], probabilities, self._errors(rows[asked]), folds[asked])
+        measures = familiarity.measure(encodings[asked], probabilities[asked], self._errors(rows[asked]), folds[asked])
         familiarity.calibrate(measures, numbers[asked], 1 + _CALIBRATION_COPIES, self.rejection_rate)
         if not len(unseen):
             familiarity.threshold -= _LENIENCE

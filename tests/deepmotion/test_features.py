@@ -15,6 +15,7 @@ from gesda.deepmotion.features.local import KERNELS, LocalPatterns
 from gesda.deepmotion.features.normalization import (
     NORMALIZATIONS,
     center_and_scale,
+    find_body,
     relative_to_body,
     standardize_channels,
 )
@@ -112,12 +113,25 @@ def test_standardized_channels_do_not_see_their_offsets_and_scales(rng):
 def test_points_relative_to_the_body_do_not_see_where_it_goes(rng):
     points = smooth(rng, 30, 15)
     walk = np.tile(smooth(rng, 30, 3), 5)
-    np.testing.assert_allclose(relative_to_body(points + walk), relative_to_body(points), atol=1e-9)
-    features = MotionFeatures(normalization="relative").fit([points, points[:9]], rng)
-    assert np.isfinite(features.rows(*features.motions([points + walk]))).all()
-    for n_channels in (9, 13):
-        with pytest.raises(ValueError, match="points"):
-            relative_to_body(np.zeros((5, n_channels)))
+    body = np.ones(5, dtype=bool)
+    np.testing.assert_allclose(relative_to_body(points + walk, body), relative_to_body(points, body), atol=1e-9)
+    body[3] = False
+    np.testing.assert_array_equal(relative_to_body(points, body)[:, 9:12], points[:, 9:12])
+
+
+def test_a_body_is_found_among_other_sensors(rng):
+    walks = [np.tile(smooth(rng, 30, 3), 6) * 5 for _ in range(20)]
+    joined = [np.hstack([smooth(rng, 30, 6) * 100, walk + smooth(rng, 30, 18)]) for walk in walks]
+    assert find_body(joined).tolist() == 2 * [False] + 6 * [True]
+    features = MotionFeatures(normalization="relative").fit(joined, rng)
+    moved = joined[0] + np.concatenate([np.zeros(6), np.tile(rng.normal(size=3), 6)])
+    one, other = (features.motions([motion])[0] for motion in (joined[0], moved))
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    for n_channels in (9, 13):  # three points are none, thirteen channels are no points
+        alone = [motion[:, :n_channels] for motion in joined]
+        assert not find_body(alone).any()
+        with pytest.raises(ValueError, match="points of a body"):
+            MotionFeatures(normalization="relative").fit(alone, rng)
 
 
 @pytest.mark.parametrize("normalize", [center_and_scale, standardize_channels])

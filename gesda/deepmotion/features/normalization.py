@@ -8,8 +8,9 @@ normalization  what is done to a motion                             invariant to
                (that of all its channels together)
 ``"sequence"`` each channel by its own mean and deviation           offset and size of each channel; so not to
                                                                     rotation, and a weak channel's noise grows
-``"relative"`` channels are points x, y, z of a body: their median  where the body is and goes
-               at each time off each, then as ``"global"``
+``"relative"`` of the channels that are points x, y, z of a body,   where the body is and goes
+               their mean at each time off each; then all as
+               ``"global"``
 =============  ===================================================  ==============================================
 
 A channel that does not move within a motion becomes 0 by ``"centered"`` and ``"sequence"``.
@@ -17,6 +18,7 @@ A channel that does not move within a motion becomes 0 by ``"centered"`` and ``"
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,10 @@ LEAST_POINTS = 4
 
 #: A deviation below this share of a channel's values is rounding, not motion.
 _ROUNDING = 1e-6
+#: Points of one body are correlated at least so much with its most typical one.
+_LEAST_CORRELATION = 0.2
+#: The body is found from about so many moments.
+_MOST_ROWS = 20_000
 
 
 def center_and_scale(motion: NDArray[Any]) -> NDArray[np.float64]:
@@ -86,42 +92,72 @@ def standardize_channels(motion: NDArray[Any]) -> NDArray[np.float64]:
     return result
 
 
-def relative_to_body(sequence: NDArray[Any]) -> NDArray[np.float64]:
-    """Take the median of all points off each point, at each time.
+def find_body(sequences: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
+    """Find the points of a body among triples of channels x, y, z: those that go where the others go.
 
-    Invariant to where the body is and to its walking about; the median, so that a point far off (or a triple that is no
-    point at all, such as a sensor on the wrist) does not move the others.
+    Points of one body share its place, so their coordinates are correlated over all sequences; those of a sensor on
+    its wrist are not correlated with them. The body is what is correlated with the most typical triple.
 
     Parameters
     ----------
-    sequence : ndarray of shape (length, n_channels)
-        Triples of channels x, y, z, one for each point; at least four.
+    sequences : sequence of ndarray (length, n_channels)
 
     Returns
     -------
-    relative : ndarray of float64, shape (length, n_channels)
-
-    Raises
-    ------
-    ValueError
-        If the channels are not triples, or too few.
+    body : ndarray of bool, shape (n_channels // 3,)
+        No triple is True where fewer than four are points of one body, or the channels are no triples.
 
     Examples
     --------
     >>> import numpy as np
-    >>> points = np.arange(12.0).reshape(1, 12)
-    >>> np.allclose(relative_to_body(points), relative_to_body(points + np.tile([5.0, 6.0, 7.0], 4)))
+    >>> rng = np.random.default_rng(0)
+    >>> place = np.tile(np.cumsum(rng.normal(size=(200, 3)), axis=0), 4)
+    >>> find_body([np.hstack([place, rng.normal(size=(200, 3))])])
+    array([ True,  True,  True,  True, False])
+    """
+    n_channels = sequences[0].shape[1]
+    if n_channels % 3 or n_channels < 3 * LEAST_POINTS:
+        return np.zeros(n_channels // 3, dtype=np.bool_)
+    every = max(1, sum(map(len, sequences)) // _MOST_ROWS)
+    rows = np.concatenate([sequence[::every] for sequence in sequences]).astype(np.float64)
+    rows -= rows.mean(axis=0)
+    size = np.abs(rows).max(axis=0)
+    rows /= np.where(size > 0.0, size, 1.0)
+    rows /= np.maximum(np.sqrt(np.square(rows).mean(axis=0)), 1e-12)
+    points = rows.reshape(len(rows), -1, 3)
+    correlations = np.einsum("tik,tjk->ij", points, points, optimize=True) / (3 * len(rows))
+    typical = np.median(correlations, axis=1).argmax()
+    body: NDArray[np.bool_] = correlations[typical] >= _LEAST_CORRELATION
+    return body if body.sum() >= LEAST_POINTS else np.zeros_like(body)
+
+
+def relative_to_body(motions: NDArray[Any], body: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Take the mean of a body's points off each of them, at each time.
+
+    Invariant to where the body is and to its walking about. Channels that are no points of it stay.
+
+    Parameters
+    ----------
+    motions : ndarray of shape (..., n_channels)
+        Triples of channels x, y, z.
+    body : ndarray of bool, shape (n_channels // 3,)
+        Which of them are points of the body.
+
+    Returns
+    -------
+    relative : ndarray of float64, shape (..., n_channels)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> points, body = np.arange(12.0), np.ones(4, dtype=bool)
+    >>> np.allclose(relative_to_body(points, body), relative_to_body(points + np.tile([5.0, 6.0, 7.0], 4), body))
     True
     """
-    values = np.asarray(sequence, dtype=np.float64)
-    if values.ndim != 2 or values.shape[1] % 3 or values.shape[1] < 3 * LEAST_POINTS:
-        raise ValueError(
-            f"normalization='relative' needs {LEAST_POINTS} or more points of channels x, y, z; got shape "
-            f"{values.shape}. Use another normalization."
-        )
-    points = values.reshape(len(values), -1, 3)
-    result: NDArray[np.float64] = (points - np.median(points, axis=1, keepdims=True)).reshape(values.shape)
-    return result
+    points = np.array(motions, dtype=np.float64).reshape(*motions.shape[:-1], -1, 3)
+    if body.any():
+        points[..., body, :] -= points[..., body, :].mean(axis=-2, keepdims=True)
+    return points.reshape(motions.shape)
 
 
 def _centered(motion: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

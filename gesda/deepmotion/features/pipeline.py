@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from gesda.deepmotion.features.channels import N_BANDS, spectrum, velocity
 from gesda.deepmotion.features.local import LocalPatterns
 from gesda.deepmotion.features.normalization import (
+    LEAST_POINTS,
     NORMALIZATIONS,
     center_and_scale,
+    find_body,
     relative_to_body,
     standardize_channels,
 )
@@ -29,7 +31,7 @@ TRAJECTORY_STEPS = 32
 _LEAST_DEVIATION = 0.01
 #: Normalisations that go by means and deviations in training.
 _BY_TRAINING = ("global", "relative")
-_ARRAYS = ("offset", "scale", "velocity_scale", "dilations", "mixtures", "thresholds", "mean", "deviation")
+_ARRAYS = ("body", "offset", "scale", "velocity_scale", "dilations", "mixtures", "thresholds", "mean", "deviation")
 
 
 class MotionFeatures:
@@ -103,12 +105,21 @@ class MotionFeatures:
         """
         raw, durations = self._resampled(sequences)
         n_channels = raw.shape[2]
+        self._body = np.zeros(n_channels // 3, dtype=np.bool_)
+        if self.normalization == "relative":
+            self._body = find_body(list(raw))
+            if not self._body.any():
+                raise ValueError(
+                    f"normalization='relative' needs {LEAST_POINTS} or more points of a body, each as three channels "
+                    f"x, y, z; none are found in these {n_channels} channels. Use another normalization."
+                )
+            raw = relative_to_body(raw, self._body)
         self._offset, self._scale = np.zeros(n_channels), np.ones(n_channels)
         if self.normalization in _BY_TRAINING:
             self._offset = raw.mean(axis=(0, 1))
             deviation = raw.std(axis=(0, 1))
             self._scale = np.where(deviation > 1e-6 * np.abs(raw).max(axis=(0, 1)), deviation, 1.0)
-        motions = self._normalized(raw)
+        motions = self._scaled(raw)
         speed = velocity(motions).std(axis=(0, 1))
         self._velocity_scale = np.where(speed > 0.0, speed, 1.0)
         self._patterns.fit(self._with_velocity(motions), rng)
@@ -194,19 +205,24 @@ class MotionFeatures:
         """All that `fit` has learnt, by name."""
         patterns = self._patterns
         values = (
-            self._offset, self._scale, self._velocity_scale, patterns.dilations_, patterns.mixtures_,
+            self._body, self._offset, self._scale, self._velocity_scale, patterns.dilations_, patterns.mixtures_,
             patterns.thresholds_, self._mean, self._deviation,
         )  # fmt: skip
         return dict(zip(_ARRAYS, values, strict=True))
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> MotionFeatures:
         """Take over what `arrays` gave; ValueError where shapes contradict each other."""
-        offset, scale, speed, dilations, mixtures, thresholds, mean, deviation = (arrays[name] for name in _ARRAYS)
+        body, offset, scale, speed, dilations, mixtures, thresholds, mean, deviation = (
+            arrays[name] for name in _ARRAYS
+        )
         n_channels = len(offset)
         n_inputs = n_channels * (2 if self.use_velocity else 1)
         patterns = self._patterns
         shapes_fit = (
             offset.shape == scale.shape == speed.shape == (n_channels,)
+            and body.shape == (n_channels // 3,)
+            and body.dtype == np.bool_
+            and not (body.any() and n_channels % 3)
             and dilations.ndim == 1
             and len(dilations) <= patterns.n_dilations
             and mixtures.shape == (len(dilations), 12, n_inputs)
@@ -218,7 +234,7 @@ class MotionFeatures:
             raise ValueError("the arrays of the features hold impossible values")
         if scale.min() <= 0 or speed.min() <= 0 or deviation.min(initial=1.0) <= 0:
             raise ValueError("the scales of the features are not positive")
-        self._offset, self._scale, self._velocity_scale = offset, scale, speed
+        self._body, self._offset, self._scale, self._velocity_scale = body, offset, scale, speed
         patterns.dilations_, patterns.mixtures_ = dilations.astype(np.int64), mixtures.astype(np.float32)
         patterns.thresholds_ = thresholds.astype(np.float32)
         self._mean, self._deviation = mean, deviation
@@ -231,13 +247,14 @@ class MotionFeatures:
         if self.orientation != "keep":
             turn = align_gravity if self.orientation == "gravity" else magnitudes
             sequences = [turn(sequence) for sequence in sequences]
-        if self.normalization == "relative":
-            sequences = [relative_to_body(sequence) for sequence in sequences]
         resample = resample_time if self.resampling == "time" else resample_arc
         raw = np.stack([resample(sequence, self.n_steps) for sequence in sequences])
         return raw, np.array([len(sequence) for sequence in sequences], dtype=np.float64)
 
     def _normalized(self, raw: NDArray[np.float64]) -> NDArray[np.float32]:
+        return self._scaled(relative_to_body(raw, self._body) if self._body.any() else raw)
+
+    def _scaled(self, raw: NDArray[np.float64]) -> NDArray[np.float32]:
         if self.normalization in _BY_TRAINING:
             # Far beyond anything that training has seen, a value says no more than that.
             return np.clip((raw - self._offset) / self._scale, -1e3, 1e3).astype(np.float32)
