@@ -49,7 +49,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "safetensors": ("model_io",),
     "matplotlib": ("plotting", "deepmotion"),
     "numba": ("deepmotion",),
-    "pooch": ("deepmotion.download",),
+    "pooch": ("deepmotion.data.download",),
     "starlette": ("deepmotion.serve",),
     "uvicorn": ("deepmotion.serve",),
     "torch": (),

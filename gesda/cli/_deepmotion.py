@@ -17,7 +17,7 @@ from gesda.callbacks import Callback, JsonLinesLog, Progress, Run
 from gesda.cli._common import UsageError, check_output, emit, note, warnings_as_notes
 
 if TYPE_CHECKING:
-    from gesda.deepmotion.sequences import MotionDataset
+    from gesda.deepmotion.data.sequences import MotionDataset
 
 SYNTHETIC = "synthetic"
 _COLUMNS = ("time", "labels", "sequences", "groups", "time_unit")
@@ -51,8 +51,8 @@ def _check_sources(arguments: argparse.Namespace, *more: Sequence[str]) -> None:
 
 def _read(arguments: argparse.Namespace, sources: Sequence[str], seed: int) -> MotionDataset:
     """Read the motion that the arguments name, or simulate it."""
-    from gesda.deepmotion.readers import load_motion
-    from gesda.deepmotion.synthetic import make_gestures
+    from gesda.deepmotion.data.readers import load_motion
+    from gesda.deepmotion.data.synthetic import make_gestures
 
     if list(sources) == [SYNTHETIC]:
         per_class = 20 if arguments.per_class is None else arguments.per_class
@@ -72,7 +72,7 @@ def _like(data: MotionDataset, n_channels: int, rate: float | None, of: str) -> 
         return data
     if rate / data.rate > _MAX_GROWTH:
         raise ValueError(f"{data.name!r} is at {data.rate:g} Hz and {of} at {rate:g}; give motion at a rate like that.")
-    from gesda.deepmotion.sequences import MotionDataset
+    from gesda.deepmotion.data.sequences import MotionDataset
 
     ratio = data.rate / rate
     sequences = tuple(_interpolated(sequence, ratio) for sequence in data.sequences)

@@ -12,18 +12,18 @@ from typing import Any
 
 _HOMES = {
     "Augmentation": "gesda.deepmotion.features",
-    "GestureEvent": "gesda.deepmotion.stream",
-    "GestureRecognizer": "gesda.deepmotion.recognizer",
-    "GestureStream": "gesda.deepmotion.stream",
-    "MotionDataset": "gesda.deepmotion.sequences",
-    "Recognition": "gesda.deepmotion.recognizer",
-    "StreamReport": "gesda.deepmotion.stream",
-    "fetch_motion": "gesda.deepmotion.download",
-    "load_motion": "gesda.deepmotion.readers",
-    "make_gesture_stream": "gesda.deepmotion.synthetic",
-    "make_gestures": "gesda.deepmotion.synthetic",
-    "make_scribbles": "gesda.deepmotion.synthetic",
-    "read_utd_mhad": "gesda.deepmotion.readers",
+    "GestureEvent": "gesda.deepmotion.streaming.stream",
+    "GestureRecognizer": "gesda.deepmotion.recognition.recognizer",
+    "GestureStream": "gesda.deepmotion.streaming.stream",
+    "MotionDataset": "gesda.deepmotion.data.sequences",
+    "Recognition": "gesda.deepmotion.recognition.recognizer",
+    "StreamReport": "gesda.deepmotion.streaming.stream",
+    "fetch_motion": "gesda.deepmotion.data.download",
+    "load_motion": "gesda.deepmotion.data.readers",
+    "make_gesture_stream": "gesda.deepmotion.data.synthetic",
+    "make_gestures": "gesda.deepmotion.data.synthetic",
+    "make_scribbles": "gesda.deepmotion.data.synthetic",
+    "read_utd_mhad": "gesda.deepmotion.data.readers",
 }
 
 __all__ = list(_HOMES)

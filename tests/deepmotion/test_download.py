@@ -16,8 +16,8 @@ import pytest
 pytest.importorskip("pooch", reason="pooch is not installed")
 
 from gesda.datasets import DataError
-from gesda.deepmotion import download
-from gesda.deepmotion.download import MOTION_SETS, fetch_motion
+from gesda.deepmotion.data import download
+from gesda.deepmotion.data.download import MOTION_SETS, fetch_motion
 
 DATA = Path(os.environ.get("GESDA_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.linear_model import Ridge
 
-from gesda.deepmotion import _linear_reader
-from gesda.deepmotion._linear_reader import fit_linear
+from gesda.deepmotion.recognition import linear_reader
+from gesda.deepmotion.recognition.linear_reader import fit_linear
 
 
 def classes_of_rows(rng, n, n_features, n_classes):
@@ -22,21 +22,22 @@ def test_penalty_and_temperature_are_those_that_predict_left_out_examples_best(r
     rows, labels = classes_of_rows(rng, *shape, 3)
     reader = fit_linear(rows, labels, 3, rng)
     targets = np.where(labels[:, None] == np.arange(3), 1.0, -1.0)
-    centered = rows - rows.mean(axis=0)
+    centered = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
     unit = np.square(centered).sum(axis=1).mean()
     everyone = np.arange(len(rows))
     surprises = {}
-    for share in _linear_reader._PENALTIES:
+    for share in linear_reader._PENALTIES:
         # Left out with the mean of all, as the formula has it: the kernel's constant is that of all examples.
-        kernel = centered @ centered.T + 1e6 * unit + share * unit * np.eye(len(rows))
+        kernel = centered @ centered.T + 1e5 * unit + share * unit * np.eye(len(rows))
         left_out = np.empty_like(targets)
         for i in everyone:
             others = everyone != i
-            weights = np.linalg.solve(kernel[np.ix_(others, others)].astype(np.float64), targets[others])
+            weights = np.linalg.solve(kernel[np.ix_(others, others)], targets[others])
             left_out[i] = kernel[i, others] @ weights
-        for temperature in _linear_reader._TEMPERATURES:
+        for temperature in linear_reader._TEMPERATURES:
             surprises[share, temperature] = -log_softmax(temperature * left_out, axis=1)[everyone, labels].mean()
-    share, temperature = min(surprises, key=surprises.get)
+    share, temperature = linear_reader._choose(rows, labels, targets)
+    assert surprises[share, temperature] <= min(surprises.values()) + 1e-3
     expected = temperature * Ridge(share * unit).fit(rows.astype(np.float64), targets).predict(rows)
     np.testing.assert_allclose(rows @ reader.weights + reader.bias, expected, rtol=0.02, atol=0.02 * temperature)
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from gesda.datasets import DataError
-from gesda.deepmotion.readers import load_motion, read_utd_mhad
-from gesda.deepmotion.sequences import MotionDataset
+from gesda.deepmotion.data.readers import load_motion, read_utd_mhad
+from gesda.deepmotion.data.sequences import MotionDataset
 
 DATA = Path(os.environ.get("GESDA_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 ONE_FOLDER = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

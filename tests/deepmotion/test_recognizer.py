@@ -12,8 +12,8 @@ from sklearn.exceptions import NotFittedError
 
 import gesda
 from gesda.deepmotion import Augmentation, GestureRecognizer, MotionDataset, make_gestures, make_scribbles
-from gesda.deepmotion._committee import choose_folds
-from gesda.deepmotion._labels import Labels, as_name, read_labels
+from gesda.deepmotion.recognition.committee import choose_folds
+from gesda.deepmotion.recognition.labels import Labels, as_name, read_labels
 from gesda.model_io import ModelFileError, read_tensors, write_tensors
 
 NAMES = ("circle_cw", "check", "zigzag", "line_right")

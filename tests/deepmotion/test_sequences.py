@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gesda.datasets import DataError
-from gesda.deepmotion.sequences import MotionDataset, check_sequences, concatenate
+from gesda.deepmotion.data.sequences import MotionDataset, check_sequences, concatenate
 
 
 def random_sequences(rng: np.random.Generator, n: int = 5, n_channels: int = 3) -> list[np.ndarray]:

@@ -27,7 +27,7 @@ pytest.importorskip("websockets", reason="the web page needs the deepmotion extr
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gesda.deepmotion.sequences import MotionDataset
+from gesda.deepmotion.data.sequences import MotionDataset
 from gesda.deepmotion.serve import Limits, run
 from tests.deepmotion.live_server import LiveServer, make_standin
 from tests.deepmotion.standin import StandIn

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gesda.deepmotion.stream import GestureEvent, GestureStream
+from gesda.deepmotion.streaming.stream import GestureEvent, GestureStream
 
 RATE = 100.0
 NAMES = ("circle", "wave", "hook")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gesda.deepmotion.stream import GestureStream
+from gesda.deepmotion.streaming.stream import GestureStream
 
 RATE = 100.0
 SAMPLES = 10_000_000

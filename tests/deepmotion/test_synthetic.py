@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gesda.datasets import DataError
-from gesda.deepmotion.sequences import MotionDataset
-from gesda.deepmotion.synthetic import GESTURES, make_gesture_stream, make_gestures, make_scribbles, stream_of
+from gesda.deepmotion.data.sequences import MotionDataset
+from gesda.deepmotion.data.synthetic import GESTURES, make_gesture_stream, make_gestures, make_scribbles, stream_of
 
 SEED = int(np.random.default_rng().integers(2**31))
 KINDS = ("accelerometer", "gyroscope", "pointer")

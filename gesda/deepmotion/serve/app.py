@@ -247,12 +247,12 @@ def _without(path: Path, message: str) -> str:
 
 
 def _load_recognizer(path: str) -> Any:
-    from gesda.deepmotion.recognizer import GestureRecognizer
+    from gesda.deepmotion.recognition.recognizer import GestureRecognizer
 
     return GestureRecognizer.load(path)
 
 
 def _make_stream(recognizer: Any, rate: float) -> Any:
-    from gesda.deepmotion.stream import GestureStream
+    from gesda.deepmotion.streaming.stream import GestureStream
 
     return GestureStream(recognizer, rate=rate, unknown=True)

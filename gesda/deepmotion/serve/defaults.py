@@ -14,14 +14,14 @@ _KINDS: dict[str, Literal["pointer", "accelerometer"]] = {"pointer": "pointer", 
 
 def make_recognizer(kind: str) -> Any:
     """Make a recogniser that is not fitted; the same for each kind of input."""
-    from gesda.deepmotion.recognizer import GestureRecognizer
+    from gesda.deepmotion.recognition.recognizer import GestureRecognizer
 
     return GestureRecognizer(random_state=0)
 
 
 def background(kind: str) -> Any:
     """Simulate unlabelled motion of a kind of input: gestures of several hands, and scribbles."""
-    from gesda.deepmotion.synthetic import make_gestures
+    from gesda.deepmotion.data.synthetic import make_gestures
 
     motion = make_gestures(0, kind=_KINDS[kind], n_unlabeled=_N_UNLABELED, n_users=12, rate=RATES[kind], random_state=0)
     if kind == "pointer":

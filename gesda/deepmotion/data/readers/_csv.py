@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gesda.datasets import DataError
 from gesda.datasets._base import reading
-from gesda.deepmotion.readers._base import MISSING, as_labels, lines_of, number
-from gesda.deepmotion.sequences import MotionDataset
+from gesda.deepmotion.data.readers._base import MISSING, as_labels, lines_of, number
+from gesda.deepmotion.data.sequences import MotionDataset
 
 _TIMES = {"time", "times", "timestamp", "timestamps", "t", "seconds", "sec", "ms", "us", "ns", "datetime", "date"}
 _LABELS = {"label", "class", "gesture", "activity", "action"}
@@ -72,7 +72,7 @@ def read_csv(
     unlabeled: str | None,
     name: str,
 ) -> MotionDataset:
-    """Read files, each with the label that its name or folder tells; see `gesda.deepmotion.readers.load_motion`."""
+    """Read files, each with the label that its name or folder tells; see `load_motion`."""
     if rate is not None and not (np.isfinite(rate) and rate > 0):
         raise DataError(f"rate must be a positive number of Hz, or None; got {rate!r}.")
     recordings: list[_Recording] = []

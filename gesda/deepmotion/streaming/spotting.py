@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.signal import find_peaks
 from scipy.special import chdtri
 
-from gesda.deepmotion._clock import compiled
+from gesda.deepmotion.streaming.clock import compiled
 
 NOTHING, ENDED, SCAN = 0, 1, 2
 
@@ -272,6 +272,7 @@ class Spotter:
 
     @property
     def in_motion(self) -> bool:
+        """Whether a motion is going on."""
         return bool(self._spot[0]["in_motion"])
 
     @property

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gesda.deepmotion._linear_reader import LinearReader, fit_linear
+from gesda.deepmotion.recognition.linear_reader import LinearReader, fit_linear
 from gesda.estimators import SdAClassifier
 
 #: Of a class of fewer examples no member can do without one.

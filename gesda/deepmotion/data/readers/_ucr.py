@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gesda.datasets import DataError
-from gesda.deepmotion.readers._base import as_labels, lines_of, number, numbers, without_padding
-from gesda.deepmotion.sequences import MotionDataset
+from gesda.deepmotion.data.readers._base import as_labels, lines_of, number, numbers, without_padding
+from gesda.deepmotion.data.sequences import MotionDataset
 
 
 def read_ucr(paths: Sequence[str], *, rate: float | None, unlabeled: str | None) -> MotionDataset:
-    """Read the file of each channel and lay them side by side; see `gesda.deepmotion.readers.load_motion`."""
+    """Read the file of each channel and lay them side by side; see `gesda.deepmotion.data.readers.load_motion`."""
     files = [_read_one(path) for path in paths]
     first_labels, first_series = files[0]
     for path, (labels, series) in zip(paths[1:], files[1:], strict=True):

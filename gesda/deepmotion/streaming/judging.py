@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gesda.deepmotion._spotting import ENDED, NOTHING, Lengths, Spotter, find_stops
+from gesda.deepmotion.streaming.spotting import ENDED, NOTHING, Lengths, Spotter, find_stops
 
 # What a gesture may be shorter or longer than all that were taught: people are not clocks.
 _SHORTEST = 0.5
@@ -40,25 +40,39 @@ class Answer(Protocol):
     """What a recogniser says of a sequence."""
 
     @property
-    def label(self) -> Any: ...
+    def label(self) -> Any:
+        """The gesture, or None."""
+
     @property
-    def confidence(self) -> float: ...
+    def confidence(self) -> float:
+        """Its probability."""
+
     @property
-    def familiarity(self) -> float: ...
+    def familiarity(self) -> float:
+        """How much the motion is like the known ones."""
 
 
 class Recognizer(Protocol):
     """What the stream needs of a recogniser; ``threshold_`` is used if it is there."""
 
     @property
-    def n_channels_(self) -> int: ...
+    def n_channels_(self) -> int:
+        """Of a sequence."""
+
     @property
-    def rate_(self) -> float | None: ...
+    def rate_(self) -> float | None:
+        """Hz, if known."""
+
     @property
-    def duration_range_(self) -> Any: ...
+    def duration_range_(self) -> Any:
+        """Shortest and longest gesture: seconds, or samples if the rate is not known."""
+
     @property
-    def classes_(self) -> Any: ...
-    def recognize(self, sequence: NDArray[np.float32]) -> Answer: ...
+    def classes_(self) -> Any:
+        """The gestures."""
+
+    def recognize(self, sequence: NDArray[np.float32]) -> Answer:
+        """Say which gesture a motion (n, n_channels_) is."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +146,7 @@ class Judge:
         self.reset()
 
     def reset(self) -> None:
+        """Forget what was heard so far."""
         self.events = 0
         self.rejected = 0
         self._durations = self._taught_durations()

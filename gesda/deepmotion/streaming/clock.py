@@ -320,6 +320,7 @@ class Clock:
         self.reset()
 
     def reset(self) -> None:
+        """Forget all samples and counts."""
         self._state: Any = np.zeros(1, _CLOCK)
         self._channels: Any = np.zeros(self._n_channels, _CHANNEL)
         self._waiting = np.zeros(self._n_channels)

@@ -17,7 +17,7 @@ from scipy.io import loadmat, whosmat
 
 from gesda.datasets import DataError
 from gesda.datasets._base import reading
-from gesda.deepmotion.sequences import MotionDataset
+from gesda.deepmotion.data.sequences import MotionDataset
 
 _NAME = re.compile(r"a(\d{1,4})_s(\d{1,4})_t(\d{1,4})_(inertial|skeleton)\.mat\Z", re.IGNORECASE)
 _JOINTS = ["head", "shoulder_center", "spine", "hip_center"]
@@ -41,7 +41,7 @@ def holds_utd(path: str) -> bool:
 
 
 def read_utd(path: str) -> MotionDataset:
-    """Read a folder or a zip of one modality; see `gesda.deepmotion.readers.load_motion`."""
+    """Read a folder or a zip of one modality; see `gesda.deepmotion.data.readers.load_motion`."""
     modality, recordings = _recordings(path)
     return _dataset(list(recordings.values()), list(recordings), (modality,), _RATES[modality], path)
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gesda.deepmotion._committee import Committee
-from gesda.deepmotion._familiarity import Familiarity
-from gesda.deepmotion._labels import Labels, as_name
-from gesda.deepmotion._linear_reader import LinearReader
-from gesda.deepmotion._memory import Memory
 from gesda.deepmotion.features import Augmentation, MotionFeatures
+from gesda.deepmotion.recognition.committee import Committee
+from gesda.deepmotion.recognition.familiarity import Familiarity
+from gesda.deepmotion.recognition.labels import Labels, as_name
+from gesda.deepmotion.recognition.linear_reader import LinearReader
+from gesda.deepmotion.recognition.memory import Memory
 from gesda.estimators import pack, unpack
 from gesda.model_io import ModelFileError, read_tensors, write_tensors
 

@@ -14,13 +14,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from gesda.deepmotion._committee import Committee, choose_folds
-from gesda.deepmotion._familiarity import Familiarity
-from gesda.deepmotion._labels import Labels, as_name, read_labels
-from gesda.deepmotion._memory import Memory
-from gesda.deepmotion._normalization_choice import choose_normalization
+from gesda.deepmotion.data.sequences import MotionDataset, check_sequences
 from gesda.deepmotion.features import Augmentation, MotionFeatures
-from gesda.deepmotion.sequences import MotionDataset, check_sequences
+from gesda.deepmotion.recognition.committee import Committee, choose_folds
+from gesda.deepmotion.recognition.familiarity import Familiarity
+from gesda.deepmotion.recognition.labels import Labels, as_name, read_labels
+from gesda.deepmotion.recognition.memory import Memory
+from gesda.deepmotion.recognition.normalization_choice import choose_normalization
 
 #: Rows that training aims at: few examples get many augmented copies, many examples get few.
 _TRAINING_ROWS = 4500
@@ -499,7 +499,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             When the file cannot be written.
         """
         check_is_fitted(self, "_committee")
-        from gesda.deepmotion._recognizer_file import save
+        from gesda.deepmotion.recognition.recognizer_file import save
 
         save(self, path)
 
@@ -520,7 +520,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         gesda.model_io.ModelFileError
             A `ValueError`: when the file is damaged or holds something else.
         """
-        from gesda.deepmotion._recognizer_file import load
+        from gesda.deepmotion.recognition.recognizer_file import load
 
         recognizer: GestureRecognizer = load(path, cls)
         return recognizer

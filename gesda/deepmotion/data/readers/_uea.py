@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gesda.datasets import DataError
-from gesda.deepmotion.readers._base import MISSING, as_labels, lines_of, number, numbers, without_padding
-from gesda.deepmotion.sequences import MotionDataset
+from gesda.deepmotion.data.readers._base import MISSING, as_labels, lines_of, number, numbers, without_padding
+from gesda.deepmotion.data.sequences import MotionDataset
 
 _ATTRIBUTE = re.compile(r"@attribute\s+('[^']*'|\"[^\"]*\"|\S+)\s+(.*)\Z", re.IGNORECASE)
 _RELATIONAL = re.compile(r"(['\"])([^'\"]*)\1\s*(?:,(.*))?\Z")
@@ -60,7 +60,7 @@ def _check_label(label: str, known: list[str], place: str) -> str:
 
 # ---- .ts --------------------------------------------------------------------------------------------
 def read_ts(path: str, *, rate: float | None, unlabeled: str | None) -> MotionDataset:
-    """Read a ``.ts`` file; see `gesda.deepmotion.readers.load_motion`."""
+    """Read a ``.ts`` file; see `gesda.deepmotion.data.readers.load_motion`."""
     cases = _Cases(path)
     lines = lines_of(path, "#")
     has_labels, known = _ts_header(path, lines, cases)

@@ -1,6 +1,6 @@
 """Synthetic sets: gestures of several users, random motion beside them, and streams with rests between.
 
-They are the built-in data of examples, tests and measurements; how the hand moves is in `gesda.deepmotion._hand`.
+They are the built-in data of examples, tests and measurements; how the hand moves is in `gesda.deepmotion.data.hand`.
 May import NumPy, and of gesda that and its sequences.
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gesda.datasets import DataError
-from gesda.deepmotion._hand import CHANNELS, DEFAULTS, DEGREES_PER_G, GESTURES, Kind, Recorder, minimum_jerk
-from gesda.deepmotion.sequences import MotionDataset, check_sequences, concatenate
+from gesda.deepmotion.data.hand import CHANNELS, DEFAULTS, DEGREES_PER_G, GESTURES, Kind, Recorder, minimum_jerk
+from gesda.deepmotion.data.sequences import MotionDataset, check_sequences, concatenate
 
 __all__ = ["GESTURES", "make_gesture_stream", "make_gestures", "make_scribbles", "stream_of"]
 

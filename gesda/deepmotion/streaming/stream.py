@@ -1,7 +1,7 @@
 """Gestures in a stream: push samples as they come, get events.
 
-Three stages, and data flows one way: samples become uniform rows (`_clock`), rows become motions with a beginning and
-an end (`_spotting`), and the recogniser names the motions (`_judging`). A motion between two pauses is asked about as a
+Three stages, and data flows one way: samples become uniform rows (`clock`), rows become motions with a beginning and
+an end (`spotting`), and the recogniser names the motions (`judging`). A motion between two pauses is asked about as a
 whole, and in parts only if the whole is no gesture. One that lasts longer than any gesture is scanned while it goes on:
 stretches of a gesture's length are scored, and the best is an event once the score has fallen again.
 
@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gesda.deepmotion._clock import Clock
-from gesda.deepmotion._judging import GestureEvent, Judge, Recognizer
+from gesda.deepmotion.streaming.clock import Clock
+from gesda.deepmotion.streaming.judging import GestureEvent, Judge, Recognizer
 
 __all__ = ["GestureEvent", "GestureStream", "StreamReport"]
 

@@ -10,11 +10,11 @@ import os
 from collections.abc import Sequence
 
 from gesda.datasets import DataError
-from gesda.deepmotion.readers._csv import Columns, csv_files, label_of_name, read_csv
-from gesda.deepmotion.readers._ucr import read_ucr
-from gesda.deepmotion.readers._uea import read_arff, read_ts
-from gesda.deepmotion.readers._utd_mhad import holds_utd, read_utd, read_utd_mhad
-from gesda.deepmotion.sequences import MotionDataset
+from gesda.deepmotion.data.readers._csv import Columns, csv_files, label_of_name, read_csv
+from gesda.deepmotion.data.readers._ucr import read_ucr
+from gesda.deepmotion.data.readers._uea import read_arff, read_ts
+from gesda.deepmotion.data.readers._utd_mhad import holds_utd, read_utd, read_utd_mhad
+from gesda.deepmotion.data.sequences import MotionDataset
 
 __all__ = ["load_motion", "read_utd_mhad"]
 

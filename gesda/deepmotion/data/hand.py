@@ -103,7 +103,7 @@ GESTURES: tuple[str, ...] = tuple(_PATHS)
 
 @dataclass(frozen=True)
 class Recorder:
-    """The parameters of `gesda.deepmotion.synthetic.make_gestures` that hold for every sequence."""
+    """The parameters of `gesda.deepmotion.data.synthetic.make_gestures` that hold for every sequence."""
 
     kind: Kind
     rate: float

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from gesda.datasets import DataError
-from gesda.deepmotion.readers import load_motion, read_utd_mhad
-from gesda.deepmotion.sequences import MotionDataset, concatenate
+from gesda.deepmotion.data.readers import load_motion, read_utd_mhad
+from gesda.deepmotion.data.sequences import MotionDataset, concatenate
 
 __all__ = ["MOTION_SETS", "fetch_motion"]
 

@@ -1,0 +1,1 @@
+"""Motion as it comes: containers, readers of files, downloads, and simulated gestures."""

@@ -1,0 +1,1 @@
+"""From sequences to labels: the recogniser and its parts."""
