@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gesda.deepmotion.recognition.examples import Examples
 from gesda.deepmotion.recognition.linear_reader import LinearReader, fit_linear
 from gesda.estimators import SdAClassifier
 
@@ -96,6 +97,7 @@ class Committee:
         max_iter: int,
         self_training: int,
         parameters: dict[str, Any],
+        spared: NDArray[np.bool_],
         callbacks: Iterable[Any],
     ) -> Committee:
         """Pretrain on all rows, then fine-tune the members on the labelled ones.
@@ -112,6 +114,8 @@ class Committee:
             How many members, their epochs of fine-tuning, and how often they learn from each other's guesses.
         parameters : dict
             More of `SdAClassifier`.
+        spared : ndarray of bool, shape (n,)
+            Examples that pretraining does without, with their copies.
         callbacks : iterable of gesda.callbacks.Callback
 
         Returns
@@ -121,11 +125,12 @@ class Committee:
         n_classes = int(labels.max(initial=-1)) + 1
         n_copies = len(rows) // len(labels)
         targets = np.tile(labels, n_copies)
-        if not n_classes:
-            targets[0] = 0  # a head needs one class; its output waits for the first gesture
         callbacks = list(callbacks)
         rng = np.random.default_rng(parameters["random_state"])
-        stack = SdAClassifier(max_iter=0, callbacks=callbacks, **parameters).fit(rows, targets)
+        used = ~np.tile(spared, n_copies)
+        # A head needs one class; if there is none, its output waits for the first gesture.
+        stack = SdAClassifier(max_iter=0, callbacks=callbacks, **parameters)
+        stack.fit(rows[used], np.zeros(int(used.sum()), dtype=np.int64)).add_classes(np.arange(max(n_classes, 1)))
         stack.set_params(callbacks=None)
         start = _with_unit_activations(stack, rows[: len(labels)])
         blank = LinearReader(np.zeros((rows.shape[1], n_classes), np.float32), np.zeros(n_classes, np.float32))
@@ -176,33 +181,28 @@ class Committee:
 
     def learn(
         self,
-        rows: NDArray[np.float32],
-        labels: NDArray[np.int64],
-        folds: NDArray[np.int64],
+        lesson: Examples,
+        remembered: Examples,
         n_classes: int,
         *,
         max_iter: int,
         n_jobs: int | None,
-        originals: tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]],
         rng: np.random.Generator,
     ) -> Committee:
         """Fine-tune copies of all members a little further, on rows of old classes and new ones.
 
         Parameters
         ----------
-        rows : ndarray of float32, shape (n, n_features)
-        labels : ndarray of int64, shape (n,)
-            Class numbers below `n_classes`.
-        folds : ndarray of int64, shape (n,)
-            The member that leaves a row out; -1 for none.
+        lesson : Examples
+            What the networks learn.
+        remembered : Examples
+            What the linear readers learn, anew.
         n_classes : int
             How many there are now.
         max_iter : int
             Epochs.
         n_jobs : int, optional
             Members that learn side by side; all cores by default.
-        originals : rows, labels, folds
-            Of remembered examples, without copies: what the linear readers learn.
         rng : numpy.random.Generator
 
         Returns
@@ -214,16 +214,16 @@ class Committee:
         untaught = not any(record["phase"] == "finetune" for record in self.members[0].history_)
         free = 0 if untaught else self.members[0].n_outputs_
         outputs += range(free, free + n_classes - len(outputs))
-        targets = np.array(outputs)[labels]
+        targets = np.array(outputs)[lesson.labels]
 
         def taught(number: int, own_rng: np.random.Generator) -> tuple[SdAClassifier, LinearReader]:
             member = copy.deepcopy(self.members[number]).add_classes(np.arange(max(outputs) + 1))
-            own = folds != number
-            _fine_tune(member, rows[own], targets[own], max_iter)
-            own_rows, own_labels = (part[originals[2] != number] for part in originals[:2])
-            return member, fit_linear(own_rows, own_labels, n_classes, own_rng)
+            own = lesson.folds != number
+            _fine_tune(member, lesson.rows[own], targets[own], max_iter)
+            own = remembered.folds != number
+            return member, fit_linear(remembered.rows[own], remembered.labels[own], n_classes, own_rng)
 
-        with ThreadPoolExecutor(n_jobs if n_jobs and n_jobs > 0 else os.cpu_count()) as threads:
+        with ThreadPoolExecutor(_n_threads(n_jobs)) as threads:
             numbers = range(len(self.members))
             members, readers = zip(*threads.map(taught, numbers, rng.spawn(len(numbers))), strict=True)
         return Committee(self.stack, members, readers, outputs)
@@ -271,6 +271,11 @@ class Committee:
 
     def _biases(self, layer: int) -> NDArray[np.float32]:
         return np.stack([member.intercepts_[layer][None] for member in self.members])
+
+    def errors(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Mean squared reconstruction errors of the pretrained stack, (n,)."""
+        errors: NDArray[np.float64] = np.square(self.reconstruct(rows) - rows).mean(axis=1, dtype=np.float64)
+        return errors
 
     def reconstruct(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the pretrained stack restores of rows."""
@@ -336,3 +341,9 @@ def _fine_tune(
     member.set_params(pretrain_epochs=0, max_iter=max_iter, warm_start=True).fit(rows, labels)
     member.set_params(**kept)
     return member
+
+
+def _n_threads(n_jobs: int | None) -> int:
+    """Count as joblib does: None and -1 are all that this process may use, -2 all but one."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return n_jobs if n_jobs and n_jobs > 0 else max(1, available + 1 + (n_jobs or -1))

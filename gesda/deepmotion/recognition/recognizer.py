@@ -16,7 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from gesda.deepmotion.data.sequences import MotionDataset, check_sequences
 from gesda.deepmotion.features import Augmentation, MotionFeatures
+from gesda.deepmotion.recognition.calibration import calibrate, optimism, spare
 from gesda.deepmotion.recognition.committee import Committee, choose_folds
+from gesda.deepmotion.recognition.examples import Examples
 from gesda.deepmotion.recognition.familiarity import Familiarity
 from gesda.deepmotion.recognition.labels import Labels, as_name, read_labels
 from gesda.deepmotion.recognition.memory import Memory
@@ -30,8 +32,6 @@ _NEW_ROWS, _REHEARSED = 60, 16
 _LEARNING_EPOCHS = 8
 #: Varied copies of each known example that tell how far apart repetitions of a gesture lie.
 _CALIBRATION_COPIES = 2
-#: By how many deviations examples that were taught seem more familiar than others of their class.
-_LENIENCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -237,6 +237,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         motions, durations = features.motions(checked)
         rows = self._augmented(features, motions, durations, _copies(len(checked)), rng)
         folds = choose_folds(numbers, groups, self.n_members, rng)
+        spared = spare(len(checked), groups, rng)
         committee = Committee.fit(
             rows,
             numbers,
@@ -259,21 +260,23 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "n_jobs": self.n_jobs,
                 "random_state": seed,
             },
+            spared=spared,
             callbacks=[*(self.callbacks or ()), *callbacks],
         )
-        known = numbers >= 0
+        known = np.flatnonzero(numbers >= 0)
+        everything = Memory(motions, durations, numbers, folds, ~spared)
         self._features, self._committee, self._seed, self._taught = features, committee, seed, 0
         self._labels = classes
-        self._memory = Memory.of(motions[known], durations[known], numbers[known], folds[known], rng)
+        self._memory = everything[known].limited(rng)
+        self._optimism = optimism(committee, rows[: len(checked)], spared)
         self.normalization_ = chosen
         self.rate_ = None if rate is None else float(rate)
         self.n_channels_ = checked[0].shape[1]
         self.history_ = [*committee.stack.history_]
         for member in committee.members:
             self.history_ += [record for record in member.history_ if record["phase"] == "finetune"]
-        sets = 1 + _CALIBRATION_COPIES
-        picked = (np.arange(sets)[:, None] * len(numbers) + np.flatnonzero(known)).ravel()
-        self._calibrate(rows[picked], np.tile(numbers[known], sets), np.tile(folds[known], sets))
+        picked = (np.arange(1 + _CALIBRATION_COPIES)[:, None] * len(numbers) + known).ravel()
+        self._calibrate(Examples(rows[picked], *everything[known].facts(1 + _CALIBRATION_COPIES)))
         return self
 
     def add_gesture(self, name: Any, examples: Any) -> GestureRecognizer:
@@ -309,7 +312,8 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rng = np.random.default_rng([self._seed, 1, self._taught])
         motions, durations = self._features.motions(checked)
         folds = choose_folds(np.zeros(len(motions), dtype=np.int64), None, self.n_members, rng)
-        memory = self._memory.with_examples(motions, durations, number, folds, rng)
+        fresh = Memory(motions, durations, np.full(len(motions), number), folds, np.zeros(len(motions), dtype=np.bool_))
+        memory = self._memory.with_examples(fresh, rng)
         with self._undone_by_errors():
             self._learn(labels, memory, rng, new=number)
         return self
@@ -343,7 +347,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             rng = np.random.default_rng([self._seed, 1, self._taught])
             self._taught += 1
             lesson = self._memory.lesson(-1, 0, _REHEARSED, rng)
-            self._calibrate(*self._rehearsal(lesson, _CALIBRATION_COPIES, rng))
+            self._calibrate(self._rehearsal(lesson, _CALIBRATION_COPIES, rng))
         return self
 
     # ---- using -------------------------------------------------------------------------------------
@@ -575,21 +579,17 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         parts = [self._rehearsal(fresh, max(1, min(12, _NEW_ROWS // len(fresh) - 1)), rng)]
         if len(fresh) < len(lesson):
             parts.append(self._rehearsal(lesson[lesson.labels != new], 1, rng))
-        rows, targets, folds = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
-        n_classes = len(labels.names)
         self._committee = self._committee.learn(
-            rows,
-            targets,
-            folds,
-            n_classes,
+            Examples(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True))),
+            self._rehearsal(memory, 0, rng),
+            len(labels.names),
             max_iter=_LEARNING_EPOCHS,
             n_jobs=self.n_jobs,
-            originals=(self._features.rows(memory.motions, memory.durations), memory.labels, memory.folds),
             rng=rng,
         )
         self._labels, self._memory = labels, memory
         self._taught += 1
-        self._calibrate(*self._rehearsal(lesson, _CALIBRATION_COPIES, rng))
+        self._calibrate(self._rehearsal(lesson, _CALIBRATION_COPIES, rng))
 
     @contextlib.contextmanager
     def _undone_by_errors(self) -> Iterator[None]:
@@ -602,46 +602,28 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.__dict__.update(before)
             raise
 
-    def _rehearsal(
-        self, memory: Memory, copies: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of remembered examples and of varied copies, with their class numbers and folds."""
+    def _rehearsal(self, memory: Memory, copies: int, rng: np.random.Generator) -> Examples:
+        """Rows of remembered examples and of varied copies."""
         rows = self._augmented(self._features, memory.motions, memory.durations, copies, rng)
-        return rows, np.tile(memory.labels, copies + 1), np.tile(memory.folds, copies + 1)
+        return Examples(rows, *memory.facts(copies + 1))
 
     # ---- rejection ---------------------------------------------------------------------------------
-    def _calibrate(self, rows: NDArray[np.float32], numbers: NDArray[np.int64], folds: NDArray[np.int64]) -> None:
-        """Learn from known examples where the classes lie, and from those that a member left out how far off they may.
-
-        Where classes are too small to leave any out, examples that were taught stand in, and the threshold is lowered.
-        """
-        if not self._labels.names:
-            self._familiarity, self.threshold_ = None, -np.inf
-            return
-        encodings, probabilities = self._committee.answer(rows, folds)
-        familiarity = Familiarity.fit(encodings, numbers, self._committee.n_classes, folds)
-        unseen = np.flatnonzero(folds >= 0)
-        asked = unseen if len(unseen) else np.arange(len(folds))
-        measures = familiarity.measure(encodings[asked], probabilities[asked], self._errors(rows[asked]), folds[asked])
-        familiarity.calibrate(measures, numbers[asked], 1 + _CALIBRATION_COPIES, self.rejection_rate)
-        if not len(unseen):
-            familiarity.threshold -= _LENIENCE
-        self._familiarity, self.threshold_ = familiarity, familiarity.threshold
+    def _calibrate(self, examples: Examples) -> None:
+        self._familiarity, self.threshold_ = None, -np.inf
+        if self._labels.names:
+            self._familiarity = calibrate(
+                self._committee, examples, self._optimism, 1 + _CALIBRATION_COPIES, self.rejection_rate
+            )
+            self.threshold_ = self._familiarity.threshold
 
     def _familiarity_of(
         self, rows: NDArray[np.float32], encodings: NDArray[np.float32], probabilities: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         if self._familiarity is None:
-            lonely: NDArray[np.float64] = -np.log(self._errors(rows) + 1e-12)
+            lonely: NDArray[np.float64] = -np.log(self._committee.errors(rows) + 1e-12)
             return lonely
-        measures = self._familiarity.measure(encodings, probabilities, self._errors(rows))
+        measures = self._familiarity.measure(encodings, probabilities, self._committee.errors(rows))
         return self._familiarity.score(measures, probabilities.argmax(axis=1))
-
-    def _errors(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Mean squared reconstruction errors of the pretrained stack."""
-        difference = self._committee.reconstruct(rows) - rows
-        errors: NDArray[np.float64] = np.square(difference).mean(axis=1, dtype=np.float64)
-        return errors
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_committee" in self.__dict__

@@ -47,7 +47,7 @@ def save(recognizer: Any, path: str | os.PathLike[str]) -> None:
         tensors[f"readers.{part}"] = np.stack([getattr(reader, part) for reader in committee.readers])
     # Half precision is finer than any sensor that the motions came from.
     tensors["memory.motions"] = np.clip(memory.motions, -6e4, 6e4).astype(np.float16)
-    for name in ("durations", "labels", "folds"):
+    for name in ("durations", "labels", "folds", "pretrained"):
         tensors[f"memory.{name}"] = getattr(memory, name)
     if recognizer._familiarity is not None:
         tensors |= {f"familiarity.{name}": array for name, array in recognizer._familiarity.arrays().items()}
@@ -59,6 +59,7 @@ def save(recognizer: Any, path: str | os.PathLike[str]) -> None:
         "normalization": recognizer.normalization_,
         "seed": recognizer._seed,
         "taught": recognizer._taught,
+        "optimism": recognizer._optimism,
         "history": recognizer.history_,
     }
     metadata = {
@@ -136,10 +137,10 @@ def _restore(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any], cls: ty
         raise ValueError("its linear readers hold impossible values")
     committee = Committee(stack, members, list(map(LinearReader, weights, bias)), outputs)
 
-    motions, durations, numbers, folds = (
-        tensors.pop(f"memory.{name}") for name in ("motions", "durations", "labels", "folds")
+    motions, *known = (
+        tensors.pop(f"memory.{name}") for name in ("motions", "durations", "labels", "folds", "pretrained")
     )
-    memory = Memory(motions.astype(np.float32), durations, numbers, folds)
+    memory = Memory(motions.astype(np.float32), *known)
     _check_memory(memory, features, len(names), n_members)
     arrays = _under(tensors, "familiarity.")
     familiarity = Familiarity.restore(arrays, n_members, len(names), committee.n_hidden) if names else None
@@ -151,13 +152,15 @@ def _restore(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any], cls: ty
     for count in (state["seed"], state["taught"]):
         if type(count) is not int or not 0 <= count < 2**31:
             raise ValueError(f"its seed is {count!r:.60}")
+    if not (isinstance(state["optimism"], float) and 0 <= state["optimism"] < float("inf")):
+        raise ValueError(f"its optimism is {state['optimism']!r:.60}")
     history = state["history"]
     if not (isinstance(history, list) and all(isinstance(record, dict) for record in history)):
         raise ValueError("its history is no list of records")
 
     recognizer._features, recognizer._committee, recognizer._labels = features, committee, labels
     recognizer._memory, recognizer._familiarity = memory, familiarity
-    recognizer._seed, recognizer._taught = state["seed"], state["taught"]
+    recognizer._seed, recognizer._taught, recognizer._optimism = state["seed"], state["taught"], state["optimism"]
     recognizer.threshold_ = -np.inf if familiarity is None else familiarity.threshold
     recognizer.n_channels_, recognizer.rate_ = n_channels, rate
     recognizer.normalization_, recognizer.history_ = state["normalization"], history
@@ -173,7 +176,9 @@ def _under(tensors: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[A
 def _check_memory(memory: Memory, features: MotionFeatures, n_classes: int, n_members: int) -> None:
     n = len(memory)
     shape = (n, features.n_steps, features.n_motion_channels)
-    if memory.motions.shape != shape or memory.durations.shape != (n,) or memory.folds.shape != (n,):
+    if memory.motions.shape != shape or any(
+        a.shape != (n,) for a in (memory.durations, memory.folds, memory.pretrained)
+    ):
         raise ValueError("its memory has arrays of different lengths")
     if (
         memory.labels.ndim != 1
@@ -181,6 +186,8 @@ def _check_memory(memory: Memory, features: MotionFeatures, n_classes: int, n_me
         or not np.array_equal(np.unique(memory.labels), np.arange(n_classes))
     ):
         raise ValueError("its memory has not an example of each gesture")
+    if memory.pretrained.dtype != np.bool_:
+        raise ValueError("its memory does not say what was pretrained on")
     if memory.folds.dtype.kind != "i" or (n and not -1 <= memory.folds.min() <= memory.folds.max() < n_members):
         raise ValueError("its memory has impossible folds")
     if not (np.isfinite(memory.motions).all() and np.isfinite(memory.durations).all()):
