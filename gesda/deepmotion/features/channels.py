@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +35,25 @@ def velocity(motion: NDArray[Any]) -> NDArray[np.float64]:
     if values.shape[-2] < 2:
         return np.zeros_like(values)
     return np.gradient(values, axis=-2)
+
+
+def with_velocity(motions: NDArray[np.float32], scale: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Append each channel's `velocity`, divided by a scale.
+
+    Parameters
+    ----------
+    motions : ndarray of float32, shape (n, n_steps, n_channels)
+        C-contiguous.
+    scale : ndarray of float64, shape (n_channels,)
+
+    Returns
+    -------
+    extended : ndarray of float32, shape (n, n_steps, 2 * n_channels)
+    """
+    n, n_steps, n_channels = motions.shape
+    extended = np.empty((n, n_steps, 2 * n_channels), dtype=np.float32)
+    _append_velocity(motions, scale, extended)
+    return extended
 
 
 def spectrum(motion: NDArray[Any]) -> NDArray[np.float64]:
@@ -70,3 +90,16 @@ def spectrum(motion: NDArray[Any]) -> NDArray[np.float64]:
         low, high = 2**band, 2 ** (band + 1)
         bands[..., band, :] = power[..., low:high, :].sum(axis=-2)
     return np.log1p(bands)
+
+
+@numba.njit(cache=True, nogil=True)
+def _append_velocity(motions, scale, out):  # type: ignore[no-untyped-def]  # numba infers the types
+    n, n_steps, n_channels = motions.shape
+    for i in range(n):
+        for t in range(n_steps):
+            before, after = max(t - 1, 0), min(t + 1, n_steps - 1)
+            span = max(after - before, 1)
+            for c in range(n_channels):
+                out[i, t, c] = motions[i, t, c]
+                difference = np.float64(motions[i, after, c]) - np.float64(motions[i, before, c])
+                out[i, t, n_channels + c] = difference / span / scale[c]

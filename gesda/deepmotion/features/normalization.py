@@ -44,11 +44,11 @@ def center_and_scale(motion: NDArray[Any]) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    motion : ndarray of shape (n_steps, n_channels)
+    motion : ndarray of shape (..., n_steps, n_channels)
 
     Returns
     -------
-    normalised : ndarray of float64, shape (n_steps, n_channels)
+    normalised : ndarray of float64, shape (..., n_steps, n_channels)
         Mean 0 in each channel, mean square 1 over all; 0 for a motion without movement.
 
     Examples
@@ -58,11 +58,8 @@ def center_and_scale(motion: NDArray[Any]) -> NDArray[np.float64]:
     [[0.0, -1.414], [0.0, 1.414]]
     """
     centered, size = _centered(motion)
-    scale = np.sqrt(np.square(centered).mean())
-    if scale <= _ROUNDING * size.max(initial=0.0):
-        return np.zeros_like(centered)
-    result: NDArray[np.float64] = centered / scale
-    return result
+    scale = np.sqrt(np.square(centered).mean(axis=(-2, -1), keepdims=True))
+    return _divided(centered, scale, size.max(axis=-1, keepdims=True, initial=0.0))
 
 
 def standardize_channels(motion: NDArray[Any]) -> NDArray[np.float64]:
@@ -72,11 +69,11 @@ def standardize_channels(motion: NDArray[Any]) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    motion : ndarray of shape (n_steps, n_channels)
+    motion : ndarray of shape (..., n_steps, n_channels)
 
     Returns
     -------
-    normalised : ndarray of float64, shape (n_steps, n_channels)
+    normalised : ndarray of float64, shape (..., n_steps, n_channels)
         0 in a channel that does not move.
 
     Examples
@@ -86,10 +83,8 @@ def standardize_channels(motion: NDArray[Any]) -> NDArray[np.float64]:
     [[0.0, -1.0], [0.0, 1.0]]
     """
     centered, size = _centered(motion)
-    scale = np.sqrt(np.square(centered).mean(axis=0))
-    still = scale <= _ROUNDING * size
-    result: NDArray[np.float64] = np.where(still, 0.0, centered / np.where(still, 1.0, scale))
-    return result
+    scale = np.sqrt(np.square(centered).mean(axis=-2, keepdims=True))
+    return _divided(centered, scale, size)
 
 
 def find_body(sequences: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
@@ -163,4 +158,15 @@ def relative_to_body(motions: NDArray[Any], body: NDArray[np.bool_]) -> NDArray[
 def _centered(motion: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The motion without its mean, and the largest value of each channel."""
     values = np.asarray(motion, dtype=np.float64)
-    return values - values.mean(axis=0), np.abs(values).max(axis=0, initial=0.0)
+    size = np.abs(values).max(axis=-2, keepdims=True, initial=0.0)
+    return values - values.mean(axis=-2, keepdims=True), size
+
+
+def _divided(
+    centered: NDArray[np.float64], scale: NDArray[np.float64], size: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Divide by a scale; what is so small that it is rounding becomes 0."""
+    still = scale <= _ROUNDING * size
+    divided = centered / np.where(still, 1.0, scale)
+    result: NDArray[np.float64] = np.where(still, 0.0, divided) if still.any() else divided
+    return result

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gesda.deepmotion.features.channels import N_BANDS, spectrum, velocity
+from gesda.deepmotion.features.channels import N_BANDS, spectrum, velocity, with_velocity
 from gesda.deepmotion.features.local import LocalPatterns
 from gesda.deepmotion.features.normalization import (
     LEAST_POINTS,
@@ -87,6 +87,7 @@ class MotionFeatures:
         self.use_velocity = use_velocity
         self.use_spectrum = use_spectrum
         self._patterns = LocalPatterns(n_dilations, n_thresholds)
+        self._picked = np.round(np.linspace(0, n_steps - 1, TRAJECTORY_STEPS)).astype(np.intp)
 
     # ---- learning from motions ---------------------------------------------------------------------
     def fit(self, sequences: Sequence[NDArray[Any]], rng: np.random.Generator) -> MotionFeatures:
@@ -123,10 +124,10 @@ class MotionFeatures:
         speed = velocity(motions).std(axis=(0, 1))
         self._velocity_scale = np.where(speed > 0.0, speed, 1.0)
         self._patterns.fit(self._with_velocity(motions), rng)
-        self._mean = self._deviation = np.zeros(0)
+        self._mean = self._deviation = np.zeros(0, np.float32)
         rows = self.rows(motions, durations)
-        self._mean = rows.mean(axis=0, dtype=np.float64)
-        self._deviation = np.maximum(rows.std(axis=0, dtype=np.float64), _LEAST_DEVIATION)
+        self._mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._deviation = np.maximum(rows.std(axis=0, dtype=np.float64), _LEAST_DEVIATION).astype(np.float32)
         return self
 
     # ---- the two steps -----------------------------------------------------------------------------
@@ -160,8 +161,7 @@ class MotionFeatures:
             Trajectory (`TRAJECTORY_STEPS` x channels), logarithm of the duration, spectrum, local patterns.
         """
         n = len(motions)
-        picked = np.round(np.linspace(0, self.n_steps - 1, TRAJECTORY_STEPS)).astype(np.intp)
-        trajectory = motions[:, picked].reshape(n, TRAJECTORY_STEPS * motions.shape[2])
+        trajectory = motions[:, self._picked].reshape(n, TRAJECTORY_STEPS * motions.shape[2])
         parts = [trajectory, np.log(durations)[:, None].astype(np.float32)]
         if self.use_spectrum:
             parts.append(spectrum(motions).reshape(n, N_BANDS * motions.shape[2]).astype(np.float32))
@@ -259,10 +259,9 @@ class MotionFeatures:
             # Far beyond anything that training has seen, a value says no more than that.
             return np.clip((raw - self._offset) / self._scale, -1e3, 1e3).astype(np.float32)
         normalize = center_and_scale if self.normalization == "centered" else standardize_channels
-        return np.stack([normalize(motion) for motion in raw]).astype(np.float32)
+        return normalize(raw).astype(np.float32)
 
     def _with_velocity(self, motions: NDArray[np.float32]) -> NDArray[np.float32]:
         if not self.use_velocity:
             return np.ascontiguousarray(motions)
-        speed = velocity(motions) / self._velocity_scale
-        return np.concatenate([motions, speed.astype(np.float32)], axis=2)
+        return with_velocity(np.ascontiguousarray(motions), self._velocity_scale)

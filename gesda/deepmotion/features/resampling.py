@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,10 +37,12 @@ def resample_time(sequence: NDArray[Any], n_steps: int) -> NDArray[np.float64]:
     >>> resample_time(np.array([[0.0], [1.0], [4.0]]), 5).ravel().tolist()
     [0.0, 0.5, 1.0, 2.5, 4.0]
     """
-    length = len(sequence)
-    if length == n_steps:
-        return np.array(sequence, dtype=np.float64)
-    return _at(np.asarray(sequence, dtype=np.float64), np.linspace(0.0, length - 1.0, n_steps))
+    values = np.array(sequence, dtype=np.float64)
+    if len(values) == n_steps:
+        return values
+    resampled = np.empty((n_steps, values.shape[1]))
+    _read_evenly(values, resampled)
+    return resampled
 
 
 def resample_arc(sequence: NDArray[Any], n_steps: int) -> NDArray[np.float64]:
@@ -81,10 +84,15 @@ def resample_arc(sequence: NDArray[Any], n_steps: int) -> NDArray[np.float64]:
     return resampled
 
 
-def _at(values: NDArray[np.float64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values at fractional sample numbers within [0, length - 1]."""
-    before = np.minimum(positions.astype(np.intp), max(len(values) - 2, 0))
-    fraction = (positions - before)[:, None]
-    after = np.minimum(before + 1, len(values) - 1)
-    result: NDArray[np.float64] = values[before] * (1.0 - fraction) + values[after] * fraction
-    return result
+@numba.njit(cache=True, nogil=True)
+def _read_evenly(values, out):  # type: ignore[no-untyped-def]  # numba infers the types
+    """Read at evenly spaced fractional sample numbers, from the first to the last."""
+    last = len(values) - 1
+    step = last / max(len(out) - 1, 1)
+    for t in range(len(out)):
+        place = min(t * step, float(last))
+        before = min(int(place), max(last - 1, 0))
+        after = min(before + 1, last)
+        fraction = place - before
+        for c in range(values.shape[1]):
+            out[t, c] = values[before, c] * (1.0 - fraction) + values[after, c] * fraction

@@ -18,6 +18,7 @@ Imports NumPy, and the spotting.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -32,8 +33,8 @@ _LONGEST = 1.5
 #: Seconds, as long as the recogniser has been taught nothing.
 _ANY_DURATION = (0.3, 3.0)
 _WINDOW_SECONDS = 0.15
-#: About so many questions at most at the end of a long motion.
-_QUESTIONS_AT_END = 16
+#: About so many questions at most at a time.
+_QUESTIONS_AT_END = 8
 
 
 class Answer(Protocol):
@@ -187,15 +188,24 @@ class Judge:
             self.spotter = self._make_spotter()
             self.spotter.set_out(before.time(before.row))
 
-    def _ask(self, start: int, end: int) -> _Candidate:
-        """Ask the recogniser about the rows from ``start`` up to ``end``."""
+    def _ask(self, stretches: Sequence[tuple[int, int]]) -> list[_Candidate]:
+        """Ask the recogniser about the rows from a start up to an end, for some pairs of them."""
         if len(self._recognizer.classes_) == 0:
-            return _Candidate(0.0, start, end, _NOTHING_KNOWN)
-        answer = self._recognizer.recognize(self.spotter.cut(start, end))
-        # How sure, times how far above what is known at all, for how long: the whole of a gesture beats a part of it.
-        excess = float(answer.familiarity) - float(getattr(self._recognizer, "threshold_", 0.0))
-        score = float(answer.confidence) * (end - start) * (max(excess, 0.0) if math.isfinite(excess) else 1.0)
-        return _Candidate(score, start, end, answer)
+            return [_Candidate(0.0, start, end, _NOTHING_KNOWN) for start, end in stretches]
+        motions = [self.spotter.cut(start, end) for start, end in stretches]
+        together = getattr(self._recognizer, "recognize_all", None)
+        if together is not None and len(motions) > 1:
+            answers = together(motions)
+        else:
+            answers = [self._recognizer.recognize(motion) for motion in motions]
+        threshold = float(getattr(self._recognizer, "threshold_", 0.0))
+        candidates = []
+        for (start, end), answer in zip(stretches, answers, strict=True):
+            # How sure, how far above what is known at all, for how long: the whole of a gesture beats a part of it.
+            excess = float(answer.familiarity) - threshold
+            score = float(answer.confidence) * (end - start) * (max(excess, 0.0) if math.isfinite(excess) else 1.0)
+            candidates.append(_Candidate(score, start, end, answer))
+        return candidates
 
     # ---- motions ----------------------------------------------------------------------------------
     def take(self, rows: NDArray[np.float64], begins: NDArray[np.float64], n_rows: int) -> list[GestureEvent]:
@@ -249,11 +259,11 @@ class Judge:
         joinable = self._joinable
         if joinable is None or end - joinable > lengths.longest:
             joinable = start
-        candidate = self._ask(start, end) if end - start >= lengths.shortest else None
+        candidate = self._ask([(start, end)])[0] if end - start >= lengths.shortest else None
         if (candidate is None or candidate.answer.label is None) and joinable < start:
             # Of a run that was cut off before rest was known, the end is not known either.
             whole = self.spotter.cut_off if joinable == 0 else end
-            joined = self._ask(joinable, whole if whole - joinable <= lengths.longest else end)
+            joined = self._ask([(joinable, whole if whole - joinable <= lengths.longest else end)])[0]
             candidate = candidate if joined.answer.label is None else joined
         if candidate is None:
             return joinable
@@ -284,13 +294,20 @@ class Judge:
         events.append(GestureEvent(answer.label, confidence, familiarity, *times))
 
     # ---- long motions -----------------------------------------------------------------------------
-    def _consider(self, start: int, end: int) -> None:
-        candidate = self._ask(start, end)
-        if candidate.answer.label is not None:
-            if self._best is None or candidate.score > self._best.score:
-                self._best = candidate
-        elif self._rejected is None or candidate.answer.familiarity > self._rejected.answer.familiarity:
-            self._rejected = candidate
+    def _consider(self, stretches: Sequence[tuple[int, int]], events: list[GestureEvent]) -> None:
+        """Ask about stretches, in the order of their ends."""
+        before = 0
+        for candidate in self._ask(stretches):
+            if candidate.end > before:
+                self._settle_before(before, events)
+                before = candidate.end
+            if candidate.start < self._earliest:
+                continue  # an event since then holds a part of it
+            if candidate.answer.label is not None:
+                if self._best is None or candidate.score > self._best.score:
+                    self._best = candidate
+            elif self._rejected is None or candidate.answer.familiarity > self._rejected.answer.familiarity:
+                self._rejected = candidate
 
     def _settle(self, events: list[GestureEvent]) -> None:
         """Make the best candidate an event; the next gesture begins after it."""
@@ -311,18 +328,18 @@ class Judge:
         stops = [first, *(first + stop for stop in find_stops(self.spotter.cut(first, row), lengths.window))]
         if ended:
             stops.append(row)
-        asked = 0
+        stretches: list[tuple[int, int]] = []
         for i, end in enumerate(stops):
             if end <= self._last_stop:
                 continue
-            if asked >= 2 * len(self._lengths) and not ended:
+            if len(stretches) >= 2 * len(self._lengths) and not ended:
                 break  # the others at the next hop
             fitting = [s for s in stops[:i] if s >= self._earliest and lengths.shortest <= end - s <= lengths.longest]
-            for start in fitting[-len(self._lengths) :]:
-                self._consider(start, end)
-                asked += 1
-            self._settle_before(end, events)
+            stretches += [(start, end) for start in fitting[-len(self._lengths) :]]
             self._last_stop = end
+        every = max(1, math.ceil(len(stretches) / _QUESTIONS_AT_END))
+        self._consider(stretches[::-1][::every][::-1], events)
+        self._settle_before(self._last_stop, events)
 
     def _scan(self, row: int, questions: int, events: list[GestureEvent]) -> None:
         """Ask about stretches that end no later than ``row``, of which some are behind when the scan begins."""
@@ -330,19 +347,16 @@ class Judge:
             self._earliest = self.spotter.start
             self._next_end = self._earliest + self._lengths[0]
         self._scan_stops(row, False, events)
-        while self._next_end <= row and questions > 0:
-            questions -= self._scan_end(self._next_end, events)
+        stretches: list[tuple[int, int]] = []
+        while self._next_end <= row and len(stretches) < questions:
+            stretches += self._ending(self._next_end)
             self._next_end += self.spotter.lengths.hop
+        self._consider(stretches, events)
+        self._settle_before(self._next_end - self.spotter.lengths.hop, events)
 
-    def _scan_end(self, end: int, events: list[GestureEvent]) -> int:
-        """Ask about all stretches that end here; how many there were."""
-        asked = 0
-        for length in self._lengths:
-            if end - length >= self._earliest:
-                self._consider(end - length, end)
-                asked += 1
-        self._settle_before(end, events)
-        return max(asked, 1)
+    def _ending(self, end: int) -> list[tuple[int, int]]:
+        """All stretches that end here."""
+        return [(end - length, end) for length in self._lengths if end - length >= self._earliest]
 
     def _end_scan(self, end: int, events: list[GestureEvent]) -> None:
         """Ask about what is left of a long motion that has ended; coarser if much is left."""
@@ -351,12 +365,10 @@ class Judge:
         self._scan_stops(end, True, events)
         ends = range(self._next_end, end, lengths.hop)
         every = max(1, math.ceil(len(ends) * len(self._lengths) / _QUESTIONS_AT_END))
-        for at in ends[::-1][::every][::-1]:
-            self._scan_end(at, events)
-        self._scan_end(end, events)
+        self._consider([pair for at in (*ends[::-1][::every][::-1], end) for pair in self._ending(at)], events)
         for _ in range(2):  # the rest of the motion as a whole, against the best; and what is left after that
             if lengths.shortest <= end - self._earliest <= lengths.longest:
-                self._consider(self._earliest, end)
+                self._consider([(self._earliest, end)], events)
             if self._best is None:
                 break
             self._settle(events)
