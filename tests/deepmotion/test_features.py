@@ -120,7 +120,7 @@ def test_points_relative_to_the_body_do_not_see_where_it_goes(rng):
 
 
 def test_a_body_is_found_among_other_sensors(rng):
-    walks = [np.tile(smooth(rng, 30, 3), 6) * 5 for _ in range(20)]
+    walks = [np.tile(smooth(rng, 30, 3), 6) * 5 for _ in range(60)]
     joined = [np.hstack([smooth(rng, 30, 6) * 100, walk + smooth(rng, 30, 18)]) for walk in walks]
     assert find_body(joined).tolist() == 2 * [False] + 6 * [True]
     features = MotionFeatures(normalization="relative").fit(joined, rng)

@@ -104,21 +104,29 @@ class LocalPatterns:
         """Numbers a motion: dilations x 84 x thresholds x 4."""
         return int(self.thresholds_.size) * N_SEGMENTS
 
-    def transform(self, motions: NDArray[np.float32]) -> NDArray[np.float32]:
+    def transform(
+        self, motions: NDArray[np.float32], out: NDArray[np.float32] | None = None, start: int = 0
+    ) -> NDArray[np.float32]:
         """Describe motions.
 
         Parameters
         ----------
         motions : ndarray of float32, shape (n, n_steps, n_channels)
             C-contiguous, with the number of channels of `fit`.
+        out : ndarray of float32, shape (n, at least start + n_features), optional
+            Where to write the shares.
+        start : int, default=0
+            The first column to write to.
 
         Returns
         -------
         shares : ndarray of float32, shape (n, n_features), in [0, 1]
+            Or `out`.
         """
-        shares = np.empty((len(motions), self.n_features), dtype=np.float32)
-        _describe(motions, self.dilations_, self.mixtures_, self.thresholds_, shares)
-        return shares
+        if out is None:
+            out = np.empty((len(motions), start + self.n_features), dtype=np.float32)
+        _describe(motions, self.dilations_, self.mixtures_, self.thresholds_, out, start)
+        return out
 
 
 def _mixtures(n_dilations: int, n_channels: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -132,72 +140,74 @@ def _mixtures(n_dilations: int, n_channels: int, rng: np.random.Generator) -> ND
 
 # ---- one motion, compiled --------------------------------------------------------------------------
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _taps(  # type: ignore[no-untyped-def]  # numba infers the types
-    motion, mixture, dilation, taps, total
+def _mix(  # type: ignore[no-untyped-def]  # numba infers the types
+    motion, mixture, dilation, padded, total
 ):
-    """Mix channels to one signal, shift it to each tap, zeros outside; `total` is minus the sum of the taps."""
+    """Mix channels to one signal, zeros outside, so that tap j is the slice from j * dilation; sum minus the taps."""
     n_steps, n_channels = motion.shape
-    taps[:] = 0.0
-    centre = (N_TAPS - 1) // 2
+    padded[:] = 0.0
+    middle = (N_TAPS - 1) // 2 * dilation
+    signal = padded[middle : middle + n_steps]
     for c in range(n_channels):
         weight = mixture[c]
         if weight != 0.0:
             for t in range(n_steps):
-                taps[centre, t] += weight * motion[t, c]
+                signal[t] += weight * motion[t, c]
+    total[:] = 0.0
     for j in range(N_TAPS):
-        shift = (j - centre) * dilation
-        if shift != 0:
-            for t in range(max(0, -shift), min(n_steps, n_steps - shift)):
-                taps[j, t] = taps[centre, t + shift]
-    for t in range(n_steps):
-        total[t] = 0.0
-    for j in range(N_TAPS):
+        tap = padded[j * dilation : j * dilation + n_steps]
         for t in range(n_steps):
-            total[t] -= taps[j, t]
+            total[t] -= tap[t]
+
+
+@numba.njit(cache=True, nogil=True)
+def _three_taps(padded, dilation, kernel):  # type: ignore[no-untyped-def]
+    """The signal at those taps that are 2: each begins where its slice does."""
+    a, b, c = KERNELS[kernel]
+    return padded[a * dilation :], padded[b * dilation :], padded[c * dilation :]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _responses(motion, dilations, mixtures, out):  # type: ignore[no-untyped-def]
     """Responses of all patterns to one motion, (n_dilations, 84, n_steps)."""
     n_steps = motion.shape[0]
-    taps = np.empty((N_TAPS, n_steps), dtype=np.float32)
     total = np.empty(n_steps, dtype=np.float32)
     three = np.float32(3.0)
     for d in range(len(dilations)):
+        padded = np.empty(n_steps + (N_TAPS - 1) * dilations[d], dtype=np.float32)
         for m in range(N_MIXTURES):
-            _taps(motion, mixtures[d, m], dilations[d], taps, total)
+            _mix(motion, mixtures[d, m], dilations[d], padded, total)
             for k in range(m, len(KERNELS), N_MIXTURES):
-                a, b, c = KERNELS[k]
+                a, b, c = _three_taps(padded, dilations[d], k)
                 for t in range(n_steps):
-                    out[d, k, t] = total[t] + three * (taps[a, t] + taps[b, t] + taps[c, t])
+                    out[d, k, t] = total[t] + three * (a[t] + b[t] + c[t])
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _describe(motions, dilations, mixtures, thresholds, out):  # type: ignore[no-untyped-def]
-    """Shares over the whole and the thirds, in the order (dilation, kernel, threshold, segment)."""
+def _describe(motions, dilations, mixtures, thresholds, out, start):  # type: ignore[no-untyped-def]
+    """Shares over the whole and the thirds, ordered (dilation, kernel, threshold, segment), from column `start` on."""
     n_steps = motions.shape[1]
     n_thresholds = thresholds.shape[2]
     edges = np.array([0, (n_steps + 2) // 3, (2 * n_steps + 2) // 3, n_steps])
-    taps = np.empty((N_TAPS, n_steps), dtype=np.float32)
     total = np.empty(n_steps, dtype=np.float32)
-    response = np.empty(n_steps, dtype=np.float32)
-    three = np.float32(3.0)
+    third = np.float32(1.0 / 3.0)
     for i in range(len(motions)):
         for d in range(len(dilations)):
+            padded = np.empty(n_steps + (N_TAPS - 1) * dilations[d], dtype=np.float32)
             for m in range(N_MIXTURES):
-                _taps(motions[i], mixtures[d, m], dilations[d], taps, total)
+                _mix(motions[i], mixtures[d, m], dilations[d], padded, total)
+                for t in range(n_steps):
+                    total[t] *= third
                 for k in range(m, len(KERNELS), N_MIXTURES):
-                    a, b, c = KERNELS[k]
-                    for t in range(n_steps):
-                        response[t] = total[t] + three * (taps[a, t] + taps[b, t] + taps[c, t])
+                    a, b, c = _three_taps(padded, dilations[d], k)
                     for q in range(n_thresholds):
-                        threshold = thresholds[d, k, q]
-                        place = ((d * len(KERNELS) + k) * n_thresholds + q) * N_SEGMENTS
-                        count = 0
+                        threshold = thresholds[d, k, q] * third
+                        place = start + ((d * len(KERNELS) + k) * n_thresholds + q) * N_SEGMENTS
+                        count = np.int32(0)
                         for s in range(3):
-                            inside = 0
+                            inside = np.int32(0)
                             for t in range(edges[s], edges[s + 1]):
-                                inside += response[t] > threshold
+                                inside += np.int32(total[t] + a[t] + b[t] + c[t] > threshold)
                             out[i, place + 1 + s] = inside / max(edges[s + 1] - edges[s], 1)
                             count += inside
                         out[i, place] = count / n_steps

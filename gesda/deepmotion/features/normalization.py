@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +34,8 @@ LEAST_POINTS = 4
 _ROUNDING = 1e-6
 #: Points of one body are correlated at least so much with its most typical one.
 _LEAST_CORRELATION = 0.2
+#: Nor does one of them move ten times as far as it.
+_MOST_LOG_RATIO = float(np.log(10.0))
 #: The body is found from about so many moments.
 _MOST_ROWS = 20_000
 
@@ -57,9 +60,7 @@ def center_and_scale(motion: NDArray[Any]) -> NDArray[np.float64]:
     >>> center_and_scale(np.array([[5.0, 0.0], [5.0, 2.0]])).round(3).tolist()
     [[0.0, -1.414], [0.0, 1.414]]
     """
-    centered, size = _centered(motion)
-    scale = np.sqrt(np.square(centered).mean(axis=(-2, -1), keepdims=True))
-    return _divided(centered, scale, size.max(axis=-1, keepdims=True, initial=0.0))
+    return _standardized(motion, False)
 
 
 def standardize_channels(motion: NDArray[Any]) -> NDArray[np.float64]:
@@ -82,16 +83,14 @@ def standardize_channels(motion: NDArray[Any]) -> NDArray[np.float64]:
     >>> standardize_channels(np.array([[5.0, 7.0], [5.0, 9.0]])).tolist()
     [[0.0, -1.0], [0.0, 1.0]]
     """
-    centered, size = _centered(motion)
-    scale = np.sqrt(np.square(centered).mean(axis=-2, keepdims=True))
-    return _divided(centered, scale, size)
+    return _standardized(motion, True)
 
 
 def find_body(sequences: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
     """Find the points of a body among triples of channels x, y, z: those that go where the others go.
 
-    Points of one body share its place, so their coordinates are correlated over all sequences; those of a sensor on
-    its wrist are not correlated with them. The body is what is correlated with the most typical triple.
+    Points of one body share its place, so their coordinates are correlated over all sequences and move over distances
+    of one order; those of a sensor on its wrist are not. The body is what is so related to the most typical triple.
 
     Parameters
     ----------
@@ -116,13 +115,14 @@ def find_body(sequences: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
     every = max(1, sum(map(len, sequences)) // _MOST_ROWS)
     rows = np.concatenate([sequence[::every] for sequence in sequences]).astype(np.float64)
     rows -= rows.mean(axis=0)
-    size = np.abs(rows).max(axis=0)
-    rows /= np.where(size > 0.0, size, 1.0)
-    rows /= np.maximum(np.sqrt(np.square(rows).mean(axis=0)), 1e-12)
+    rows /= max(np.abs(rows).max(initial=0.0), 1e-300)
     points = rows.reshape(len(rows), -1, 3)
+    sizes = np.sqrt(np.square(points).mean(axis=(0, 2)))
+    points = points / np.maximum(np.sqrt(np.square(points).mean(axis=0)), 1e-12)
     correlations = np.einsum("tik,tjk->ij", points, points, optimize=True) / (3 * len(rows))
     typical = np.median(correlations, axis=1).argmax()
-    body: NDArray[np.bool_] = correlations[typical] >= _LEAST_CORRELATION
+    alike = np.abs(np.log(np.maximum(sizes, 1e-300) / max(sizes[typical], 1e-300))) <= _MOST_LOG_RATIO
+    body: NDArray[np.bool_] = alike & (correlations[typical] >= _LEAST_CORRELATION)
     return body if body.sum() >= LEAST_POINTS else np.zeros_like(body)
 
 
@@ -155,18 +155,32 @@ def relative_to_body(motions: NDArray[Any], body: NDArray[np.bool_]) -> NDArray[
     return points.reshape(motions.shape)
 
 
-def _centered(motion: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The motion without its mean, and the largest value of each channel."""
-    values = np.asarray(motion, dtype=np.float64)
-    size = np.abs(values).max(axis=-2, keepdims=True, initial=0.0)
-    return values - values.mean(axis=-2, keepdims=True), size
+def _standardized(motion: NDArray[Any], each_channel: bool) -> NDArray[np.float64]:
+    values = np.array(motion, dtype=np.float64, order="C")
+    _standardize(values.reshape(-1, *values.shape[-2:]), each_channel)
+    return values
 
 
-def _divided(
-    centered: NDArray[np.float64], scale: NDArray[np.float64], size: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Divide by a scale; what is so small that it is rounding becomes 0."""
-    still = scale <= _ROUNDING * size
-    divided = centered / np.where(still, 1.0, scale)
-    result: NDArray[np.float64] = np.where(still, 0.0, divided) if still.any() else divided
-    return result
+@numba.njit(cache=True, nogil=True)
+def _standardize(motions, each_channel):  # type: ignore[no-untyped-def]  # numba infers the types
+    """Take the means of channels off and divide by deviations, of each or of all together, in place."""
+    n, n_steps, n_channels = motions.shape
+    for i in range(n):
+        squares, largest = np.zeros(n_channels), np.zeros(n_channels)
+        for c in range(n_channels):
+            mean = 0.0
+            for t in range(n_steps):
+                mean += motions[i, t, c]
+                largest[c] = max(largest[c], abs(motions[i, t, c]))
+            mean /= max(n_steps, 1)
+            for t in range(n_steps):
+                motions[i, t, c] -= mean
+                squares[c] += motions[i, t, c] * motions[i, t, c]
+        if not each_channel:
+            squares[:] = squares.sum() / max(n_channels, 1)
+            largest[:] = largest.max() if n_channels else 0.0
+        for c in range(n_channels):
+            scale = np.sqrt(squares[c] / max(n_steps, 1))
+            factor = 0.0 if scale <= _ROUNDING * largest[c] else 1.0 / scale
+            for t in range(n_steps):
+                motions[i, t, c] *= factor

@@ -124,7 +124,7 @@ class MotionFeatures:
         speed = velocity(motions).std(axis=(0, 1))
         self._velocity_scale = np.where(speed > 0.0, speed, 1.0)
         self._patterns.fit(self._with_velocity(motions), rng)
-        self._mean = self._deviation = np.zeros(0, np.float32)
+        self._mean = self._deviation = np.zeros(0, dtype=np.float32)
         rows = self.rows(motions, durations)
         self._mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
         self._deviation = np.maximum(rows.std(axis=0, dtype=np.float64), _LEAST_DEVIATION).astype(np.float32)
@@ -160,13 +160,16 @@ class MotionFeatures:
         rows : ndarray of float32, shape (n, n_features)
             Trajectory (`TRAJECTORY_STEPS` x channels), logarithm of the duration, spectrum, local patterns.
         """
-        n = len(motions)
-        trajectory = motions[:, self._picked].reshape(n, TRAJECTORY_STEPS * motions.shape[2])
-        parts = [trajectory, np.log(durations)[:, None].astype(np.float32)]
+        rows = np.empty((len(motions), self.n_features), dtype=np.float32)
+        size = TRAJECTORY_STEPS * motions.shape[2]
+        rows[:, :size] = motions[:, self._picked].reshape(len(motions), size)
+        rows[:, size] = np.log(durations)
+        start = size + 1
         if self.use_spectrum:
-            parts.append(spectrum(motions).reshape(n, N_BANDS * motions.shape[2]).astype(np.float32))
-        parts.append(self._patterns.transform(self._with_velocity(motions)))
-        rows = np.concatenate(parts, axis=1)
+            end = start + N_BANDS * motions.shape[2]
+            rows[:, start:end] = spectrum(motions).reshape(len(motions), -1)
+            start = end
+        self._patterns.transform(self._with_velocity(motions), rows, start)
         if len(self._mean):
             rows -= self._mean
             rows /= self._deviation
@@ -197,7 +200,7 @@ class MotionFeatures:
     def n_features(self) -> int:
         """Numbers in a row."""
         n_channels = len(self._offset)
-        extra = spectrum(np.zeros((1, n_channels))).size if self.use_spectrum else 0
+        extra = N_BANDS * n_channels if self.use_spectrum else 0
         return TRAJECTORY_STEPS * n_channels + 1 + extra + self._patterns.n_features
 
     # ---- to and from a file ------------------------------------------------------------------------

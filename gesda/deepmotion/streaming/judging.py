@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gesda.deepmotion.streaming.spotting import ENDED, NOTHING, Lengths, Spotter, find_stops
+from gesda.deepmotion.streaming.spotting import ENDED, NOTHING, RESTED, Lengths, Spotter, find_stops
 
 # What a gesture may be shorter or longer than all that were taught: people are not clocks.
 _SHORTEST = 0.5
@@ -192,15 +192,18 @@ class Judge:
         """Ask the recogniser about the rows from a start up to an end, for some pairs of them."""
         if len(self._recognizer.classes_) == 0:
             return [_Candidate(0.0, start, end, _NOTHING_KNOWN) for start, end in stretches]
-        motions = [self.spotter.cut(start, end) for start, end in stretches]
+        new = [stretch for stretch in stretches if stretch not in self._answers]
+        motions = [self.spotter.cut(start, end) for start, end in new]
         together = getattr(self._recognizer, "recognize_all", None)
         if together is not None and len(motions) > 1:
             answers = together(motions)
         else:
             answers = [self._recognizer.recognize(motion) for motion in motions]
+        self._answers.update(zip(new, answers, strict=True))
         threshold = float(getattr(self._recognizer, "threshold_", 0.0))
         candidates = []
-        for (start, end), answer in zip(stretches, answers, strict=True):
+        for start, end in stretches:
+            answer = self._answers[start, end]
             # How sure, how far above what is known at all, for how long: the whole of a gesture beats a part of it.
             excess = float(answer.familiarity) - threshold
             score = float(answer.confidence) * (end - start) * (max(excess, 0.0) if math.isfinite(excess) else 1.0)
@@ -218,6 +221,8 @@ class Judge:
                 break
             if todo == ENDED:
                 self._end_motion(events)
+            elif todo == RESTED:
+                self._think_ahead()
             elif self._continuous:
                 self._scan(self.spotter.row, 2 * len(self._lengths), events)
         return events
@@ -238,9 +243,21 @@ class Judge:
         self._best: _Candidate | None = None
         self._rejected: _Candidate | None = None
         self._found = False
+        self._answers: dict[tuple[int, int], Answer] = {}
+
+    def _think_ahead(self) -> None:
+        """Ask all that will be asked if the motion has ended, while its pause goes on: then the answers are there."""
+        before = dict(self.__dict__)
+        self._judge_ended(*self.spotter.at_rest, [])
+        self.__dict__.update(before)  # all but the answers, which the dictionary keeps
 
     def _end_motion(self, events: list[GestureEvent]) -> None:
-        start, end = self.spotter.ended
+        joinable = self._judge_ended(*self.spotter.ended, events)
+        # Rows are counted from the start of a run: none of a run that has ended can be joined to the next.
+        self._begin_motion(joinable if self.spotter.row > 0 else 0)
+
+    def _judge_ended(self, start: int, end: int, events: list[GestureEvent]) -> int | None:
+        """Judge a motion that has ended; return from where on the next one may be joined to it."""
         joinable: int | None = None
         if self._next_end is not None:
             self._end_scan(end, events)
@@ -250,8 +267,7 @@ class Judge:
             self._reject(start, end, None, events)
         else:
             joinable = self._judge(start, end, events)
-        # Rows are counted from the start of a run: none of a run that has ended can be joined to the next.
-        self._begin_motion(joinable if self.spotter.row > 0 else 0)
+        return joinable
 
     def _judge(self, start: int, end: int, events: list[GestureEvent]) -> int | None:
         """Ask about a motion between pauses; return from where on the next one may be joined to it."""
@@ -271,7 +287,7 @@ class Judge:
             self._emit(candidate, events)
         elif self._continuous:
             self._earliest = start
-            self._scan_stops(end, True, events)
+            self._consider(self._between_stops(end, True), events)
             self._settle(events)
         if self._found:
             return None
@@ -295,9 +311,9 @@ class Judge:
 
     # ---- long motions -----------------------------------------------------------------------------
     def _consider(self, stretches: Sequence[tuple[int, int]], events: list[GestureEvent]) -> None:
-        """Ask about stretches, in the order of their ends."""
+        """Ask about stretches, and weigh the answers in the order of their ends."""
         before = 0
-        for candidate in self._ask(stretches):
+        for candidate in sorted(self._ask(stretches), key=lambda candidate: candidate.end):
             if candidate.end > before:
                 self._settle_before(before, events)
                 before = candidate.end
@@ -321,8 +337,8 @@ class Judge:
         if self._best is not None and end - self._best.end >= self.spotter.lengths.shortest:
             self._settle(events)
 
-    def _scan_stops(self, row: int, ended: bool, events: list[GestureEvent]) -> None:
-        """Ask about the stretches between the stops up to ``row``, itself a stop if the motion has ended."""
+    def _between_stops(self, row: int, ended: bool) -> list[tuple[int, int]]:
+        """Stretches between the stops up to ``row``, itself a stop if the motion has ended; by their ends."""
         lengths = self.spotter.lengths
         first = max(self._earliest, row - 2 * lengths.longest)
         stops = [first, *(first + stop for stop in find_stops(self.spotter.cut(first, row), lengths.window))]
@@ -332,22 +348,20 @@ class Judge:
         for i, end in enumerate(stops):
             if end <= self._last_stop:
                 continue
-            if len(stretches) >= 2 * len(self._lengths) and not ended:
+            if len(stretches) >= len(self._lengths) and not ended:
                 break  # the others at the next hop
             fitting = [s for s in stops[:i] if s >= self._earliest and lengths.shortest <= end - s <= lengths.longest]
             stretches += [(start, end) for start in fitting[-len(self._lengths) :]]
             self._last_stop = end
         every = max(1, math.ceil(len(stretches) / _QUESTIONS_AT_END))
-        self._consider(stretches[::-1][::every][::-1], events)
-        self._settle_before(self._last_stop, events)
+        return stretches[::-1][::every][::-1]
 
     def _scan(self, row: int, questions: int, events: list[GestureEvent]) -> None:
         """Ask about stretches that end no later than ``row``, of which some are behind when the scan begins."""
         if self._next_end is None:
             self._earliest = self.spotter.start
             self._next_end = self._earliest + self._lengths[0]
-        self._scan_stops(row, False, events)
-        stretches: list[tuple[int, int]] = []
+        stretches = self._between_stops(row, False)
         while self._next_end <= row and len(stretches) < questions:
             stretches += self._ending(self._next_end)
             self._next_end += self.spotter.lengths.hop
@@ -362,10 +376,11 @@ class Judge:
         """Ask about what is left of a long motion that has ended; coarser if much is left."""
         assert self._next_end is not None
         lengths = self.spotter.lengths
-        self._scan_stops(end, True, events)
+        stretches = self._between_stops(end, True)
         ends = range(self._next_end, end, lengths.hop)
         every = max(1, math.ceil(len(ends) * len(self._lengths) / _QUESTIONS_AT_END))
-        self._consider([pair for at in (*ends[::-1][::every][::-1], end) for pair in self._ending(at)], events)
+        stretches += [pair for at in (*ends[::-1][::every][::-1], end) for pair in self._ending(at)]
+        self._consider(stretches, events)
         for _ in range(2):  # the rest of the motion as a whole, against the best; and what is left after that
             if lengths.shortest <= end - self._earliest <= lengths.longest:
                 self._consider([(self._earliest, end)], events)

@@ -27,7 +27,7 @@ from scipy.special import chdtri
 
 from gesda.deepmotion.streaming.clock import compiled
 
-NOTHING, ENDED, SCAN = 0, 1, 2
+NOTHING, ENDED, SCAN, RESTED = 0, 1, 2, 3
 
 # Ratios of variances: squares of those in the text above.
 _GOES_ON = 1.9**2
@@ -88,6 +88,13 @@ def _variance(ring: Any, c: int, row: int, window: int, stride: int) -> tuple[fl
 
 
 @compiled
+def _rest_begins(spot: Any) -> int:
+    """The row after the last of a motion that has come to rest."""
+    s = spot[0]
+    return int(s.last_clear - s.window // 2 + 1)
+
+
+@compiled
 def _end(spot: Any, levels: Any) -> bool:
     """End the motion, if there is one, at this row; whether there was something to look at."""
     s = spot[0]
@@ -97,7 +104,7 @@ def _end(spot: Any, levels: Any) -> bool:
         s.ended_start = s.start
         # Noise may have put the end off, but not where the motion was last clear.
         # Motion that was going on at the last row fills the window; one that had ended before left it on the way.
-        s.ended_end = s.row if s.last == s.row - 1 else s.last_clear - s.window // 2 + 1
+        s.ended_end = s.row if s.last == s.row - 1 else _rest_begins(spot)
         found = True
     elif s.motions == 0 and s.row > 0 and s.row - s.earliest <= s.longest:
         # Too short for rest to be known: perhaps a sensor that sends while it moves, and nothing else.
@@ -165,6 +172,9 @@ def _spot_row(spot: Any, levels: Any, ring: Any) -> int:
         _end(spot, levels)
         s.cut_off = s.ended_end
         return ENDED
+    if row - s.last == (s.pause + 1) // 2:
+        s.cut_off = _rest_begins(spot)
+        return RESTED
     if row - s.start + 1 >= s.next_scan:
         s.next_scan += s.hop
         return SCAN
@@ -259,7 +269,10 @@ class Spotter:
         state["peak_decay"] = math.exp(-1 / lengths.longest)
 
     def take(self, rows: NDArray[np.float64], begins: NDArray[np.float64], begin: int, n_rows: int) -> tuple[int, int]:
-        """Take rows from number ``begin`` on; return the number of the next one, and NOTHING, ENDED or SCAN."""
+        """Take rows from number ``begin`` on; return the number of the next one, and what is to be done.
+
+        NOTHING; ENDED: a motion has; SCAN: one goes on and on; RESTED: one has rested for half a pause.
+        """
         return _advance(rows, begins, begin, n_rows, self._spot, self._levels, self._ring)
 
     def finish(self) -> bool:
@@ -289,6 +302,11 @@ class Spotter:
     def ended(self) -> tuple[int, int]:
         """First row of the motion that has ended, and the row after its last."""
         return int(self._spot[0]["ended_start"]), int(self._spot[0]["ended_end"])
+
+    @property
+    def at_rest(self) -> tuple[int, int]:
+        """What `ended` will be if the motion that rests does not go on before the pause is over."""
+        return self.start, int(_rest_begins(self._spot))
 
     @property
     def cut_off(self) -> int:

@@ -162,8 +162,10 @@ class GestureStream:
         self._clock = Clock(self._n_channels, rate, grid_rate, max_gap, low, high)
         self._judge = Judge(recognizer, grid_rate, rate, float(pause), bool(unknown), bool(continuous), int(candidates))
         # The kernels are compiled, or read from numba's cache, now and not when a person waits.
-        self.push(np.zeros((0, self._n_channels)))
+        self.push(np.zeros((1, self._n_channels)))
         self.flush()
+        if hasattr(recognizer, "recognize_all"):
+            recognizer.recognize_all([np.zeros((2, self._n_channels), dtype=np.float32)])
         self.reset()
 
     # ---- samples in, events out -------------------------------------------------------------------
