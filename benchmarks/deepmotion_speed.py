@@ -6,8 +6,9 @@ shared machine; the quantiles tell how much that matters.
 
 from __future__ import annotations
 
+import concurrent.futures
+import multiprocessing
 import sys
-import threading
 import time
 from typing import Any
 
@@ -60,40 +61,44 @@ def stream_latency(model: Any, count: int, seed: int) -> dict[str, float]:
         "events": found,
         **{f"event_{name}": value for name, value in quantiles(answers or [0.0]).items()},
         **{f"push_{name}": value for name, value in quantiles(pushes).items()},
+        "push_p9999_ms": 1e3 * common.quantile(pushes, 0.9999),
     }
 
 
-def many_streams(model: Any, n_streams: int, seconds: float, threads: int, seed: int) -> dict[str, float]:
-    """So many streams, each of its own gestures, pushed ten samples at a time by a few threads as fast as they can."""
-    from gesda.deepmotion import GestureStream, make_gesture_stream
+def many_streams(model_path: str, n_streams: int, seconds: float, processes: int, seed: int) -> dict[str, float]:
+    """So many streams, each of its own gestures, shared out to processes that push samples as fast as they can."""
+    shares = [len(range(k, n_streams, processes)) for k in range(processes)]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
+        jobs = [pool.submit(_run_streams, model_path, share, seconds, seed + k) for k, share in enumerate(shares)]
+        results = [job.result() for job in jobs]
+    took = max(result["seconds"] for result in results)
+    return {
+        "streams": n_streams,
+        "processes": processes,
+        "stream_seconds": n_streams * seconds,
+        "seconds": took,
+        "times_real_time": seconds / took,
+        "events": sum(result["events"] for result in results),
+    }
 
+
+def _run_streams(model_path: str, n_streams: int, seconds: float, seed: int) -> dict[str, float]:
+    """Push the samples of all streams in turn, ten at a time, as a server does that hears from each every 0.1 s."""
+    from gesda.deepmotion import GestureRecognizer, GestureStream, make_gesture_stream
+
+    model = GestureRecognizer.load(model_path)
     sources = [make_gesture_stream(30, gestures=8, n_users=1, rate=RATE, random_state=seed + i)[0] for i in range(16)]
     length = int(seconds * RATE)
     streams = [GestureStream(model, rate=RATE) for _ in range(n_streams)]
     rng = np.random.default_rng(seed)
     starts = [int(rng.integers(max(1, len(sources[i % 16]) - length))) for i in range(n_streams)]
-
-    def work(mine: range) -> None:
-        for begin in range(0, length, 10):
-            for i in mine:
-                at = starts[i] + begin
-                streams[i].push(sources[i % 16][at : at + 10])
-
-    workers = [threading.Thread(target=work, args=(range(k, n_streams, threads),)) for k in range(threads)]
     begin = time.perf_counter()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    took = time.perf_counter() - begin
-    return {
-        "streams": n_streams,
-        "threads": threads,
-        "stream_seconds": n_streams * seconds,
-        "seconds": took,
-        "times_real_time": seconds / took,
-        "events": sum(stream.report.events for stream in streams),
-    }
+    for first in range(0, length, 10):
+        for i, stream in enumerate(streams):
+            at = starts[i] + first
+            stream.push(sources[i % 16][at : at + 10])
+    return {"seconds": time.perf_counter() - begin, "events": sum(stream.report.events for stream in streams)}
 
 
 def teaching(model_path: str, seed: int, count: int) -> dict[str, float]:
@@ -134,10 +139,10 @@ def table(results: dict[str, Any]) -> str:
             f"{stream['events']} events of {stream['gestures']} gestures",
         ],
         [
-            "a push without an event",
+            "any push of a sample",
             f"{stream['push_median_ms']:.3f}",
             f"{stream['push_p99_ms']:.3f}",
-            f"{stream['push_count']} samples",
+            f"{stream['push_count']} samples, one in 10,000 takes {stream['push_p9999_ms']:.1f} ms or more",
         ],
         [
             "add_gesture, 5 examples, all cores",
@@ -146,7 +151,7 @@ def table(results: dict[str, Any]) -> str:
             f"others {lesson['others_before']:.3f} -> {lesson['others_after']:.3f}, new {lesson['new']:.3f}",
         ],
         [
-            f"{crowd['streams']} streams of {RATE:.0f} Hz, {crowd['threads']} threads",
+            f"{crowd['streams']} streams of {RATE:.0f} Hz, {crowd['processes']} processes",
             "-",
             "-",
             f"{crowd['times_real_time']:.2f} times real time, {crowd['events']} events",
@@ -180,7 +185,7 @@ def main(argv: list[str] | None = None) -> None:
             "stream": stream_latency(model, 20 if arguments.quick else 300, arguments.seed),
             "add_gesture": teaching(path, arguments.seed, 2 if arguments.quick else 10),
             "many_streams": many_streams(
-                model, arguments.streams, 2.0 if arguments.quick else 10.0, arguments.threads, arguments.seed
+                path, arguments.streams, 2.0 if arguments.quick else 10.0, arguments.threads, arguments.seed
             ),
         }
     document = common.new_document(BENCHMARK, arguments)

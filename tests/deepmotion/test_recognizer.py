@@ -61,6 +61,14 @@ def test_one_motion_gets_the_answer_that_it_gets_among_many(taught, rng):
         assert answer.label == (answer.best if answer.familiarity >= taught.threshold_ else None)
 
 
+def test_many_motions_get_the_answers_that_they_get_one_by_one(taught, rng):
+    test = drawings(rng, 6)
+    for sequence, together in zip(test.sequences, taught.recognize_all(test), strict=True):
+        alone = taught.recognize(sequence)
+        assert (together.best, together.confidence) == (alone.best, pytest.approx(alone.confidence, abs=1e-4))
+        assert together.familiarity == pytest.approx(alone.familiarity, abs=1e-3)
+
+
 def test_the_same_seed_gives_the_same_bits_whatever_the_threads(rng):
     data = drawings(rng, 6)
     options = SMALL | {"random_state": 5, "normalization": "centered"}

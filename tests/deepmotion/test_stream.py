@@ -217,6 +217,32 @@ def test_a_gesture_with_a_rest_inside_is_joined(rng):
     assert stream.report.rejected == 1  # its first part
 
 
+@pytest.mark.parametrize("name", [*NAMES, "shiver"])
+def test_all_questions_are_asked_before_the_pause_is_over(rng, name):
+    recognizer = Nearest()
+    stream = GestureStream(recognizer, unknown=True)
+    samples = np.concatenate([rest(1.0), gesture(name) + rng.normal(0, 0.01, (100, 3)), rest(1.0)])
+    for sample in samples:
+        before = recognizer.asked
+        events = stream.push(sample)
+        if events:
+            assert recognizer.asked == before > 0
+            assert [event.label for event in events] == [None if name == "shiver" else name]
+            return
+    pytest.fail("no event")
+
+
+def test_a_motion_that_goes_on_after_half_a_pause_is_judged_as_a_whole(rng):
+    recognizer = Nearest()
+    stream = GestureStream(recognizer, pause=0.4)
+    half = gesture("circle")[:50]
+    still_for = np.tile(half[-1], (28, 1)) + rng.normal(0, 1e-3, (28, 3))  # longer than half a pause, not a whole one
+    samples = np.concatenate([rest(1.0), half, still_for, gesture("circle")[50:], rest(1.0)])
+    events = [event for sample in samples for event in stream.push(sample)]
+    pieces = [event for event in events if event.end - event.start < 0.8]
+    assert not pieces and recognizer.asked >= 2
+
+
 def test_motions_of_two_runs_are_never_joined(rng):
     heard = []
 
