@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,11 @@ class Memory:
     labels: NDArray[np.int64]
     folds: NDArray[np.int64]
     pretrained: NDArray[np.bool_]
+
+    @cached_property
+    def duration_range(self) -> tuple[float, float]:
+        """Shortest and longest, in samples; 0 without examples."""
+        return (float(self.durations.min()), float(self.durations.max())) if len(self) else (0.0, 0.0)
 
     def limited(self, rng: np.random.Generator) -> Memory:
         """Keep up to `CAPACITY` examples of each class, chosen at random."""
