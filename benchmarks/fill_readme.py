@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import common  # first: frees OpenBLAS before NumPy loads
 import crosspre_vs_sequential
+import deepmotion_accuracy
+import deepmotion_speed
 import memory
 import mnist_accuracy
 import speed
@@ -85,6 +87,27 @@ TABLES = {
         "crosspre_vs_sequential",
         lambda document: crosspre_vs_sequential.error_table([e for e in document["results"] if e["runs"]]),
         "the target of the last column: the best validation error that every schedule reaches",
+    ),
+    "deepmotion_sets": Table(
+        "deepmotion_accuracy",
+        lambda document: deepmotion_accuracy.sets_table(document["results"]),
+        "accuracy on the test set, mean and standard deviation over the seeds; sources of what is published are in "
+        "`benchmarks/deepmotion_baselines.py`",
+    ),
+    "deepmotion_few": Table(
+        "deepmotion_accuracy",
+        lambda document: deepmotion_accuracy.few_table(document["results"]),
+        "accuracy on the test set, mean and standard deviation over the seeds; gain: with pretraining minus without",
+    ),
+    "deepmotion_rejection": Table(
+        "deepmotion_accuracy",
+        lambda document: deepmotion_accuracy.rejection_table(document["results"]),
+        "AUROC: area under the curve of the familiarity, known gestures of the test set against the two left out",
+    ),
+    "deepmotion_speed": Table(
+        "deepmotion_speed",
+        lambda document: deepmotion_speed.table(document["results"][0]),
+        "milliseconds; by the clock of a shared machine",
     ),
 }
 

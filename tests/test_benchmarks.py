@@ -20,7 +20,10 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-SCRIPTS = ("step_speed", "finetune_speed", "memory", "mnist_accuracy", "crosspre_vs_sequential")
+SCRIPTS = (
+    "step_speed", "finetune_speed", "memory", "mnist_accuracy", "crosspre_vs_sequential", "deepmotion_speed",
+    "deepmotion_accuracy",
+)  # fmt: skip
 PEERS = {"numpy": "scipy", "torch_hand": "torch", "torch_autograd": "torch", "jax": "jax"}
 
 if not BENCHMARKS.is_dir():

@@ -18,7 +18,8 @@ from tests.deepmotion.standin import StandIn, StandInStream
 
 
 def make_standin(kind: str) -> StandIn:
-    return StandIn(len(CHANNELS[kind]))
+    # What a stream cuts off its ends shifts a shaken stroke against its examples.
+    return StandIn(len(CHANNELS[kind]), threshold=0.45 if kind == "pointer" else 0.9)
 
 
 def background(kind: str) -> list[Any]:
