@@ -707,3 +707,15 @@ def test_help_shows_examples_everywhere_and_is_quick() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert done.stdout.count("examples:\n  ") == 6
+
+
+# ---- info -----------------------------------------------------------------------------------------
+def test_info_describes_a_recognizer_from_its_header(trained, recognizer, capsys):
+    assert main(["info", str(trained)]) == 0
+    text = capsys.readouterr().out
+    assert all(str(name) in text for name in recognizer.classes_)
+    assert "2 channels" in text and "taught or forgotten after training: 0 gestures" in text
+    assert main(["info", str(trained), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["gestures"] == recognizer.classes_.tolist()
+    assert result["n_members"] == recognizer.n_members and "stack.layers.0.W" in " ".join(result["arrays"])

@@ -24,8 +24,12 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     tensors, metadata = read_header(arguments.model)
     try:
-        result = _describe(metadata)
-        lines = _lines(result)
+        if metadata.get("estimator") == "GestureRecognizer":
+            result = _describe_recognizer(metadata)
+            lines = _recognizer_lines(result)
+        else:
+            result = _describe(metadata)
+            lines = _lines(result)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ModelFileError(
             f"{arguments.model!r}: a GeSdA file, but not one of a model; a checkpoint is continued with "
@@ -66,6 +70,38 @@ def _describe(metadata: dict[str, Any]) -> dict[str, Any]:
         "params": metadata["params"],
         "history": _history_summary(history, len(layers)),
     }
+
+
+def _describe_recognizer(metadata: dict[str, Any]) -> dict[str, Any]:
+    state = metadata["state"]
+    return {
+        "estimator": metadata["estimator"],
+        "gesda_version": metadata["gesda_version"],
+        "gestures": state["names"],
+        "n_channels": state["n_channels"],
+        "rate": state["rate"],
+        "normalization": state["normalization"],
+        "n_members": len(metadata["networks"]) - 1,
+        "lessons": state["taught"],
+        "params": metadata["params"],
+    }
+
+
+def _recognizer_lines(result: dict[str, Any]) -> list[str]:
+    rate = "at no known rate" if result["rate"] is None else f"at {result['rate']:g} Hz"
+    lessons = result["lessons"]
+    return [
+        f"{result['estimator']}, saved by GeSdA {result['gesda_version']}",
+        f"gestures: {', '.join(map(str, result['gestures'])) or 'none yet'}",
+        f"motion: {result['n_channels']} channels {rate}, normalization {result['normalization']}",
+        f"{result['n_members']} networks; taught or forgotten after training: {lessons} gesture{'s' * (lessons != 1)}",
+        _parameters_line(result),
+    ]
+
+
+def _parameters_line(result: dict[str, Any]) -> str:
+    params = result["params"].items()
+    return "parameters: " + ", ".join(f"{name}={value!r}" for name, value in params if value is not None)
 
 
 def _history_summary(history: list[dict[str, Any]], n_layers: int) -> dict[str, Any]:
@@ -116,9 +152,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
         if entry["best_validation_score"] is not None:
             text += f", best validation score {entry['best_validation_score']:.4g}"
         lines.append(text)
-    params = result["params"].items()
-    lines.append("parameters: " + ", ".join(f"{name}={value!r}" for name, value in params if value is not None))
-    return lines
+    return [*lines, _parameters_line(result)]
 
 
 def _epochs(count: int) -> str:
