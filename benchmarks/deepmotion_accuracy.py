@@ -4,6 +4,7 @@ Parts:
 
     sets       the default splits: GestureRecognizer, the same without pretraining, and the baselines
     few        5 labelled examples a class, all other training sequences unlabelled: with and without pretraining
+    codes      the same labels given to a linear classifier of the encodings that came without any label
     rejection  uWave with two gestures held out of training: area under the ROC curve of the familiarity
 
 A run's test set is looked at once. Each finished run is written at once, and a run that the result file has already is
@@ -26,10 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 BENCHMARK = "deepmotion_accuracy"
-PARTS = ("sets", "few", "rejection")
+PARTS = ("sets", "few", "codes", "rejection")
 FEW = 5
 #: Pairs of gestures that are held out in turn: every gesture of uWave once.
 HELD_OUT = ((1, 2), (3, 4), (5, 6), (7, 8))
+FEW_SETS = ("uWave", "uWave X", "UTD-MHAD inertial", "UTD-MHAD skeleton")
 WITH, WITHOUT = "DeepMotion", "DeepMotion, no pretraining"
 
 Split = tuple[Any, Any]
@@ -114,14 +116,36 @@ def accuracy(data: Split, method: str, seed: int, arguments: argparse.Namespace)
 def few_labels(data: Split, method: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """The same with few labels; which ones depends on the seed alone."""
     train, test = data
-    rng = np.random.default_rng([FEW, seed])
     labels = np.full(len(train), -1, dtype=np.int64)
-    for label in train.classes:
-        labels[rng.permutation(np.flatnonzero(train.labels == label))[:FEW]] = label
+    labelled = draw_labels(train, seed)
+    labels[labelled] = train.labels[labelled]
     begin = time.perf_counter()
     model = recognizer(method, seed, arguments).fit(train, labels)
     seconds = time.perf_counter() - begin
     return {"accuracy": float((model.predict(test) == test.labels).mean()), "seconds": seconds}
+
+
+def codes(data: Split, method: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Encode by networks that have seen no label, and read the encodings linearly."""
+    from sklearn.linear_model import RidgeClassifierCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    train, test = data
+    labelled = draw_labels(train, seed)
+    begin = time.perf_counter()
+    model = recognizer(method, seed, arguments).set_params(n_members=1).fit(list(train.sequences))
+    reader = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-2, 4, 13)))
+    reader.fit(model.embed(train[labelled]), train.labels[labelled])
+    seconds = time.perf_counter() - begin
+    return {"accuracy": float(reader.score(model.embed(test), test.labels)), "seconds": seconds}
+
+
+def draw_labels(train: Any, seed: int) -> NDArray[np.intp]:
+    """Choose a few examples of each class; by the seed alone."""
+    rng = np.random.default_rng([FEW, seed])
+    chosen = [rng.permutation(np.flatnonzero(train.labels == label))[:FEW] for label in train.classes]
+    return np.concatenate(chosen)
 
 
 def rejection(data: Split, held_out: tuple[int, ...], seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -154,11 +178,11 @@ def planned(arguments: argparse.Namespace) -> Iterator[tuple[dict[str, Any], Cal
                         continue
                     key = {"part": "sets", "set": name, "method": method, "seed": seed}
                     yield key, lambda data, m=method, s=seed: accuracy(data, m, s, arguments)
-        if "few" in arguments.part:
-            for name in arguments.only or ("uWave", "uWave X", "UTD-MHAD inertial", "UTD-MHAD skeleton"):
+        for part, work in (("few", few_labels), ("codes", codes)):
+            for name in (arguments.only or FEW_SETS) if part in arguments.part else ():
                 for method in (WITH, WITHOUT):
-                    key = {"part": "few", "set": name, "method": method, "seed": seed}
-                    yield key, lambda data, m=method, s=seed: few_labels(data, m, s, arguments)
+                    key = {"part": part, "set": name, "method": method, "seed": seed}
+                    yield key, lambda data, w=work, m=method, s=seed: w(data, m, s, arguments)
         if "rejection" in arguments.part:
             for pair in HELD_OUT:
                 key = {"part": "rejection", "set": "uWave", "method": f"without {pair[0]}, {pair[1]}", "seed": seed}
@@ -194,14 +218,28 @@ def sets_table(results: list[dict[str, Any]]) -> str:
 
 
 def few_table(results: list[dict[str, Any]]) -> str:
-    """Accuracy with few labels."""
+    """Accuracy with few labels, of the recogniser and of a linear classifier of encodings."""
     rows = []
     for name in SETS:
-        each = [_of(results, "accuracy", part="few", set=name, method=m) for m in (WITH, WITHOUT)]
-        if all(each):
+        row = [name]
+        for part in ("few", "codes"):
+            each = [_of(results, "accuracy", part=part, set=name, method=m) for m in (WITH, WITHOUT)]
             gains = [a - b for a, b in zip(*each, strict=False)]
-            rows.append([name, *map(_mean, each), f"{100 * common.mean_and_spread(gains)[0]:+.1f}"])
-    return common.markdown_table(["set", "with pretraining", "without", "gain, points"], rows)
+            row += [*map(_mean, each), f"{100 * common.mean_and_spread(gains)[0]:+.1f}" if gains else "-"]
+        if set(row[1:]) != {"-"}:
+            rows.append(row)
+    return common.markdown_table(
+        [
+            "set",
+            "recogniser",
+            "no pretraining",
+            "gain, points",
+            "encodings, read linearly",
+            "no pretraining",
+            "gain, points",
+        ],
+        rows,
+    )
 
 
 def rejection_table(results: list[dict[str, Any]]) -> str:

@@ -97,7 +97,8 @@ TABLES = {
     "deepmotion_few": Table(
         "deepmotion_accuracy",
         lambda document: deepmotion_accuracy.few_table(document["results"]),
-        "accuracy on the test set, mean and standard deviation over the seeds; gain: with pretraining minus without",
+        "accuracy on the test set, mean and standard deviation over the seeds; encodings: 64 numbers of a network that "
+        "was pretrained, or not, and has seen no label",
     ),
     "deepmotion_rejection": Table(
         "deepmotion_accuracy",
