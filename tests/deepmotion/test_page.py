@@ -7,7 +7,6 @@ page are left there.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import math
 import os
 import random
@@ -548,8 +547,6 @@ def test_pictures_of_the_page(browser: Browser, server: LiveServer, name: str, s
 
 
 def test_the_recogniser_of_the_project_is_taught_by_drawing(browser: Browser) -> None:
-    if importlib.util.find_spec("gesda.deepmotion.recognition.recognizer") is None:
-        pytest.skip("gesda.deepmotion.recognition.recognizer is absent")
     from gesda.deepmotion.serve import defaults
 
     real = LiveServer(

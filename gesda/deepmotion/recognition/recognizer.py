@@ -65,7 +65,8 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Sequences of any length become rows of numbers: their resampled trajectory and how often they match local patterns.
     A stack of denoising autoencoders is pretrained on all of them, labelled or not, all layers at once (CrossPre);
-    networks that start from it are fine-tuned on the labelled ones and their augmented copies.
+    networks that start from it are fine-tuned on the labelled ones and their augmented copies. A linear classifier
+    beside each network has a vote too, which is worth most where examples are few.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     augmentation : Augmentation, optional
         How copies of examples are varied; those of `Augmentation` by default.
     n_members : int, default=5
-        Networks whose probabilities are averaged.
+        Networks, and linear classifiers beside them, whose probabilities are averaged.
     hidden_layer_sizes : tuple of int, default=(128, 64)
     noise_level : float, default=0.5
         Share of a row that pretraining masks.
@@ -98,7 +99,7 @@ class GestureRecognizer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     rate : float, optional
         Samples a second (Hz) of the sequences; a `MotionDataset` brings its own.
     device : {"auto", "cpu", "cuda", "cuda:N"}, default="cpu"
-        Where the networks are trained and used. One motion at a time is faster on a CPU.
+        Where the networks are trained. Motions are recognised on the CPU but for their reconstruction.
     n_jobs : int, optional
         Threads; all cores by default.
     random_state : int or numpy.random.RandomState, optional
