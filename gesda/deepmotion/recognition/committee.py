@@ -22,6 +22,7 @@ from typing import Any
 import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from gesda.deepmotion.recognition.examples import Examples
 from gesda.deepmotion.recognition.linear_reader import LinearReader, fit_linear
@@ -226,7 +227,8 @@ class Committee:
             own = remembered.folds != number
             return member, fit_linear(remembered.rows[own], remembered.labels[own], n_classes, own_rng)
 
-        with ThreadPoolExecutor(_n_threads(n_jobs)) as threads:
+        # Each member has a thread; those of the BLAS would only wait for each other.
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_n_threads(n_jobs)) as threads:
             numbers = range(len(self.members))
             members, readers = zip(*threads.map(taught, numbers, rng.spawn(len(numbers))), strict=True)
         return Committee(self.stack, members, readers, outputs)
