@@ -1,4 +1,4 @@
-"""The command line: ``gesda train | evaluate | predict | transform | info | bench | warmup | deepmotion``.
+"""The command line: ``gesda train | evaluate | predict | transform | info | export | bench | warmup | deepmotion``.
 
 Results go to standard output, as lines or with ``--json`` as one JSON object; progress, warnings and errors
 go to standard error. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 141 the reader of the

@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_transform(commands)
     _add_info(commands)
+    _add_export(commands)
     _add_bench(commands)
     _add_warmup(commands)
     # Imported here because it uses the functions below.
@@ -329,6 +330,27 @@ def _add_info(commands: Any) -> None:
         "_info:run",
     )
     parser.add_argument("model", metavar="MODEL", nargs="?", help="a model file")
+
+
+def _add_export(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "export",
+        "write a model for programs without GeSdA",
+        "examples:\n  gesda export flowers.gesda --onnx flowers.onnx\n"
+        "  gesda export sensors.gesda --onnx sensors.onnx --outputs encodings,scores\n\n"
+        "ONNX files need the extra onnx: pip install 'gesda[onnx]'.",
+        "_export:run",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a model file")
+    parser.add_argument("--onnx", metavar="FILE", required=True, help="the ONNX file to write")
+    parser.add_argument(
+        "--outputs",
+        type=lambda text: text.split(","),
+        metavar="NAMES",
+        help="encodings, reconstructions, scores, probabilities, labels, predictions, by commas "
+        "(default: what predict or transform give)",
+    )
 
 
 def _add_bench(commands: Any) -> None:
