@@ -100,7 +100,7 @@ def to_onnx(model: Any, outputs: Sequence[str] | None = None) -> Any:
     return result
 
 
-def save_onnx(model: Any, path: str | os.PathLike[str], outputs: Sequence[str] | None = None) -> None:
+def save_onnx(model: Any, path: str | os.PathLike[str], outputs: Sequence[str] | None = None) -> Any:
     """Write a fitted estimator to an ONNX file, atomically.
 
     Parameters
@@ -112,6 +112,11 @@ def save_onnx(model: Any, path: str | os.PathLike[str], outputs: Sequence[str] |
     outputs : sequence of str, optional
         As for `to_onnx`.
 
+    Returns
+    -------
+    onnx.ModelProto
+        What was written.
+
     Raises
     ------
     ValueError, sklearn.exceptions.NotFittedError, ImportError
@@ -119,9 +124,10 @@ def save_onnx(model: Any, path: str | os.PathLike[str], outputs: Sequence[str] |
     OSError
         When the file cannot be written.
     """
-    content = to_onnx(model, outputs).SerializeToString()
+    result = to_onnx(model, outputs)
     with atomic_write(path) as file:
-        file.write(content)
+        file.write(result.SerializeToString())
+    return result
 
 
 class _Graph:

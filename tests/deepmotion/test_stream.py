@@ -232,6 +232,30 @@ def test_all_questions_are_asked_before_the_pause_is_over(rng, name):
     pytest.fail("no event")
 
 
+def test_what_was_taught_during_a_pause_counts(rng):
+    recognizer = Nearest()
+    stream = GestureStream(recognizer)
+    for sample in np.concatenate([rest(1.0), gesture("wave") + rng.normal(0, 0.01, (100, 3)), rest(1.0)]):
+        events = stream.push(sample)
+        if events:
+            assert events[0].label == "other"
+            return
+        if recognizer.asked:
+            recognizer.classes_, recognizer.threshold_ = np.array(["other"] * 3), 0.39
+    pytest.fail("no event")
+
+
+def test_a_motion_without_end_leaves_nothing_behind(rng):
+    stream = GestureStream(Nearest())
+    stream.push(rest(1.0))
+    turns = rng.uniform(5, 10) * np.arange(6000) / RATE  # faster, it would be taken for a machine after a while
+    most = 0
+    for block in np.split(np.stack([np.sin(turns), np.cos(turns), np.sin(2 * turns)], axis=1), 60):
+        stream.push(block)
+        most = max(most, len(stream._judge._answers))
+    assert stream.in_motion and 0 < most <= 50
+
+
 def test_a_motion_that_goes_on_after_half_a_pause_is_judged_as_a_whole(rng):
     recognizer = Nearest()
     stream = GestureStream(recognizer, pause=0.4)

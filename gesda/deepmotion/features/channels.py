@@ -31,10 +31,11 @@ def velocity(motion: NDArray[Any]) -> NDArray[np.float64]:
     >>> velocity(np.array([[0.0], [1.0], [4.0]])).ravel().tolist()
     [1.0, 2.0, 3.0]
     """
-    values = np.asarray(motion, dtype=np.float64)
-    if values.shape[-2] < 2:
-        return np.zeros_like(values)
-    return np.gradient(values, axis=-2)
+    values = np.array(motion, dtype=np.float64, order="C")
+    motions = values.reshape(-1, *values.shape[-2:])
+    slopes = np.empty_like(motions)
+    _differentiate(motions, np.ones(values.shape[-1]), slopes)
+    return slopes.reshape(values.shape)
 
 
 def with_velocity(motions: NDArray[np.float32], scale: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -52,7 +53,8 @@ def with_velocity(motions: NDArray[np.float32], scale: NDArray[np.float64]) -> N
     """
     n, n_steps, n_channels = motions.shape
     extended = np.empty((n, n_steps, 2 * n_channels), dtype=np.float32)
-    _append_velocity(motions, scale, extended)
+    extended[:, :, :n_channels] = motions
+    _differentiate(motions, scale, extended[:, :, n_channels:])
     return extended
 
 
@@ -93,13 +95,13 @@ def spectrum(motion: NDArray[Any]) -> NDArray[np.float64]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _append_velocity(motions, scale, out):  # type: ignore[no-untyped-def]  # numba infers the types
+def _differentiate(motions, scale, out):  # type: ignore[no-untyped-def]  # numba infers the types
+    """Difference quotients, divided by each channel's scale."""
     n, n_steps, n_channels = motions.shape
     for i in range(n):
         for t in range(n_steps):
             before, after = max(t - 1, 0), min(t + 1, n_steps - 1)
             span = max(after - before, 1)
             for c in range(n_channels):
-                out[i, t, c] = motions[i, t, c]
                 difference = np.float64(motions[i, after, c]) - np.float64(motions[i, before, c])
-                out[i, t, n_channels + c] = difference / span / scale[c]
+                out[i, t, c] = difference / span / scale[c]

@@ -14,13 +14,13 @@ pretrained stack again (self-training: H. J. Scudder, IEEE Transactions on Infor
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
@@ -34,7 +34,7 @@ LEAST_FOR_FOLDS = 3
 SURE = 0.8
 #: The network's part in a member's probabilities; the rest is the linear reader's.
 NETWORK_SHARE = 0.6
-#: Up to so many rows are asked about one at a time, as live motion is.
+#: Up to so many rows come at a time when motion is live.
 _FEW_ROWS = 16
 #: Leaving out one of fewer groups leaves too little.
 LEAST_GROUPS = 3
@@ -228,7 +228,10 @@ class Committee:
             return member, fit_linear(remembered.rows[own], remembered.labels[own], n_classes, own_rng)
 
         # Each member has a thread; those of the BLAS would only wait for each other.
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_n_threads(n_jobs)) as threads:
+        with (
+            threadpool_limits(1, user_api="blas"),
+            ThreadPoolExecutor(effective_n_jobs(-1 if n_jobs is None else n_jobs)) as threads,
+        ):
             numbers = range(len(self.members))
             members, readers = zip(*threads.map(taught, numbers, rng.spawn(len(numbers))), strict=True)
         return Committee(self.stack, members, readers, outputs)
@@ -346,12 +349,6 @@ def _fine_tune(
     member.set_params(pretrain_epochs=0, max_iter=max_iter, warm_start=True).fit(rows, labels)
     member.set_params(**kept)
     return member
-
-
-def _n_threads(n_jobs: int | None) -> int:
-    """Count as joblib does: None and -1 are all that this process may use, -2 all but one."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return n_jobs if n_jobs and n_jobs > 0 else max(1, available + 1 + (n_jobs or -1))
 
 
 def _product(rows: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:

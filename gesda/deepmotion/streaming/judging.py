@@ -9,6 +9,8 @@ Each question is a chance to take a scribble for a gesture, so there are few:
 - A motion longer than any gesture is scanned while it goes on: the stretches between its stops, and every ``hop``, as
   there may be no stops, all lengths of gestures that end there.
 
+All that will be asked when a pause is over is asked when half of it is, so that the event need not wait for answers.
+
 The stretch that scores best is an event once none better has ended within half the shortest gesture after it. The next
 gesture begins where it ends.
 
@@ -151,6 +153,7 @@ class Judge:
         self.events = 0
         self.rejected = 0
         self._durations = self._taught_durations()
+        self._threshold = getattr(self._recognizer, "threshold_", None)
         self.spotter = self._make_spotter()
 
     # ---- what the recogniser knows ----------------------------------------------------------------
@@ -181,6 +184,10 @@ class Judge:
 
     def follow_recognizer(self) -> None:
         """Change to the gestures that the recogniser knows now; what is going on is given up if lengths change."""
+        threshold = getattr(self._recognizer, "threshold_", None)
+        if threshold != self._threshold:  # each lesson sets another
+            self._threshold = threshold
+            self._answers.clear()
         durations = self._taught_durations()
         if durations != self._durations:
             self._durations = durations
@@ -219,6 +226,8 @@ class Judge:
             begin, todo = self.spotter.take(rows, begins, begin, n_rows)
             if todo == NOTHING:
                 break
+            if todo != ENDED:
+                self._answers.clear()  # to what was asked when the motion seemed to end, and did not
             if todo == ENDED:
                 self._end_motion(events)
             elif todo == RESTED:
@@ -248,8 +257,10 @@ class Judge:
     def _think_ahead(self) -> None:
         """Ask all that will be asked if the motion has ended, while its pause goes on: then the answers are there."""
         before = dict(self.__dict__)
-        self._judge_ended(*self.spotter.at_rest, [])
-        self.__dict__.update(before)  # all but the answers, which the dictionary keeps
+        try:
+            self._judge_ended(*self.spotter.at_rest, [])
+        finally:
+            self.__dict__.update(before)  # all but the answers, which the dictionary keeps
 
     def _end_motion(self, events: list[GestureEvent]) -> None:
         joinable = self._judge_ended(*self.spotter.ended, events)
