@@ -61,6 +61,7 @@ class Reference {
   std::int64_t finetune_steps = 0;
   // A relu came so close to its corner that single precision may see the other side: compare nothing then.
   bool is_doubtful = false;
+  static constexpr double kCorner = 4e-5;
 
   explicit Reference(gesda::NetworkSpec network) : spec(std::move(network)), pretrain_steps(spec.layers.size(), 0) {
     for (std::size_t k = 0; k < spec.layers.size(); ++k) {
@@ -152,7 +153,7 @@ class Reference {
     for (int r = 0; r < out.rows; ++r) {
       for (int c = 0; c < out.columns; ++c) {
         const double a = out(r, c) + bias(0, c);
-        if (kind == gesda::kRelu && a != 0.0 && std::fabs(a) < 1e-5) is_doubtful = true;
+        if (kind == gesda::kRelu && a != 0.0 && std::fabs(a) < kCorner) is_doubtful = true;
         out(r, c) = activation(kind, a);
       }
     }
@@ -214,7 +215,7 @@ class Reference {
       for (int i = 0; i < x.columns; ++i) {
         const double weight = is_corrupted(k, epoch, ids[r], i) ? l.emphasis_corrupted : l.emphasis_clean;
         const double z = activation(l.output, a(r, i)), residual = z - x(r, i);
-        if (l.output == gesda::kRelu && std::fabs(a(r, i)) < 1e-5) is_doubtful = true;
+        if (l.output == gesda::kRelu && std::fabs(a(r, i)) < kCorner) is_doubtful = true;
         const bool entropy = l.loss == gesda::kCrossEntropy;
         loss += weight * (entropy ? log_one_plus_exp(a(r, i)) - a(r, i) * x(r, i) : 0.5 * residual * residual);
         d(r, i) = weight * residual * (entropy ? 1.0 : slope(l.output, z));
