@@ -34,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plotting": _BELOW_TOP,
     "demo": _BELOW_TOP | {"plotting"},
     "deepmotion": _BELOW_TOP | {"plotting"},
-    "export": _BELOW_TOP,
+    "runtime": set(),
+    "export": _BELOW_TOP | {"runtime"},
     "cli": _BELOW_TOP | {"plotting", "demo", "deepmotion", "export"},
     # The package itself names its public objects as strings and imports them on first use.
     "__init__": set(),
@@ -43,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # Top-level name of a package -> prefixes of the modules (below gesda) that may import it.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "gesda._core": ("engine.cpu", "engine._cpu"),
+    "gesda._core": ("engine.cpu", "engine._cpu", "runtime"),
     "cupy": ("engine.cuda", "engine.gpu_matrix"),
     "cupyx": ("engine.cuda", "engine.gpu_matrix"),
     "sklearn": ("estimators", "ingest", "datasets", "deepmotion", "export"),

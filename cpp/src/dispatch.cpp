@@ -2,6 +2,8 @@
 
 #include <stdexcept>
 
+#include "cpp/src/cpu_features.hpp"
+
 namespace gesda {
 
 #define GESDA_DECLARE(variant) \
@@ -25,17 +27,10 @@ GESDA_DECLARE(baseline)
 
 namespace {
 
-#if defined(GESDA_HAVE_AVX512) || defined(GESDA_HAVE_AVX512BF16)
-bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
-#endif
-
 std::vector<const Kernels*> list_runnable(Precision precision) {
   std::vector<const Kernels*> found;
 #if defined(GESDA_HAVE_AVX512BF16)
-  if (precision == kBf16 && has_avx512() && __builtin_cpu_supports("avx512bf16")) found.push_back(&avx512bf16::kTable);
+  if (precision == kBf16 && has_avx512bf16()) found.push_back(&avx512bf16::kTable);
 #else
   static_cast<void>(precision);
 #endif
@@ -43,10 +38,10 @@ std::vector<const Kernels*> list_runnable(Precision precision) {
   if (has_avx512()) found.push_back(&avx512::kTable);
 #endif
 #if defined(GESDA_HAVE_AVX2)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kTable);
+  if (has_avx2()) found.push_back(&avx2::kTable);
 #endif
 #if defined(GESDA_HAVE_NEON)
-  found.push_back(&neon::kTable);  // part of every aarch64
+  if (has_neon()) found.push_back(&neon::kTable);
 #endif
   found.push_back(&baseline::kTable);
   return found;

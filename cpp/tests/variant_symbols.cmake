@@ -4,7 +4,7 @@
 # Were one of them compiled for AVX-512, a machine without it would stop on it: so a variant's object may define such
 # (weak) symbols only if their names carry the variant's own namespace.
 foreach(object IN LISTS OBJECTS)
-  string(REGEX REPLACE "^.*gesda_kernels_([a-z0-9]+)\\.dir.*$" "\\1" variant "${object}")
+  string(REGEX REPLACE "^.*gesda_(kernels|inference)_([a-z0-9]+)\\.dir.*$" "\\2" variant "${object}")
   execute_process(COMMAND "${NM}" -C --defined-only "${object}" OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
   string(REGEX MATCHALL "[0-9a-f]+ [WVu] [^\n]+" weak "${symbols}")
   foreach(symbol IN LISTS weak)

@@ -25,21 +25,6 @@ GESDA_FN void for_each_panel(const Task& task, Range range, Workspace& work, con
   }
 }
 
-template <class Code, Code code>
-struct Constant {
-  static constexpr Code value = code;
-};
-// Calls f with the activation as a constant, so that loops are compiled for each one.
-template <class Function>
-GESDA_FN void with_activation(Activation kind, const Function& f) {
-  switch (kind) {
-    case kSigmoid: return f(Constant<Activation, kSigmoid>());
-    case kTanh: return f(Constant<Activation, kTanh>());
-    case kRelu: return f(Constant<Activation, kRelu>());
-    case kLinear: return f(Constant<Activation, kLinear>());
-  }
-}
-
 // h = s(x W + b), where dropout has struck 0, else scaled.
 inline void encode(const EncodeTask& task, Range range, float* workspace) {
   Workspace& work = *reinterpret_cast<Workspace*>(workspace);

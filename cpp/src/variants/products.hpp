@@ -7,7 +7,7 @@
 #pragma once
 
 #include "cpp/src/kernel_table.hpp"
-#include "cpp/src/variants/simd.hpp"
+#include "cpp/src/variants/choose.hpp"
 
 namespace gesda {
 namespace GESDA_VARIANT {
@@ -23,19 +23,6 @@ struct Workspace {  // laid over the thread's floats
     u32 pairs[kDepth * kPanel];  // bf16: twice the depth
   };
 };
-
-template <int N>
-struct Count {
-  static constexpr int value = N;
-};
-// Calls f with the compile-time number equal to n, 1 <= n <= Max.
-template <int Max, class Function>
-GESDA_FN void with_count(int n, const Function& f) {
-  if constexpr (Max > 1) {
-    if (n < Max) return with_count<Max - 1>(n, f);
-  }
-  f(Count<Max>{});
-}
 
 GESDA_FN int panels_of(int columns) { return (columns + kPanel - 1) / kPanel; }
 GESDA_FN int vectors_of(int columns) { return columns >= kPanel ? kVectors : (columns + kLanes - 1) / kLanes; }
