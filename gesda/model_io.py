@@ -35,6 +35,9 @@ from numpy.typing import NDArray
 FORMAT = "gesda"
 FORMAT_VERSION = 1
 
+#: What the scales of an 8-bit array's columns are named, after the array.
+SCALES = ".scales"
+
 #: Bounds on what a header may ask of the reader; a model's header takes some ten thousand bytes.
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 MAX_TENSORS = 100_000
@@ -443,6 +446,38 @@ def _without_digest(header: bytes, digest: str, shown: str) -> bytes:
     if header.count(digits) != 1:
         raise ModelFileError(f"{shown}: its checksum is malformed: {_DAMAGED}.")
     return header.replace(digits, _NO_DIGEST.encode("ascii"))
+
+
+def take_weights(tensors: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    """Take a weight matrix out, as float32 if it was stored in 16 or 8 bits.
+
+    Parameters
+    ----------
+    tensors : dict of str to ndarray
+        Of `read_tensors`; the array goes, and its scales if it has any.
+    name : str
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    KeyError
+        When it is not there.
+    ValueError
+        When scales do not fit.
+    """
+    array = tensors.pop(name)
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    if array.dtype != np.int8:
+        return array
+    scales = tensors.pop(name + SCALES)
+    if scales.dtype != np.float32 or scales.shape != array.shape[:-2] + array.shape[-1:]:
+        raise ValueError(f"the scales of the array {name!r} do not fit it")
+    weights: NDArray[np.float32] = array * scales[..., None, :]
+    return weights
 
 
 # ---- small helpers --------------------------------------------------------------------------------

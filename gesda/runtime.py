@@ -12,10 +12,12 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+Number = TypeVar("Number", np.float32, np.int32)
 
 _KINDS = ("autoencoder", "classifier", "regressor", "recognizer")
 _WEIGHTS = ("fp32", "fp16", "int8")
@@ -178,19 +180,19 @@ class Runtime:
     # ---- estimators -------------------------------------------------------------------------------
     def encode(self, X: ArrayLike) -> NDArray[np.float32]:
         """Encode rows (n, n_features): (n, n_hidden)."""
-        return self._rows_to(self._library.gesda_encode, X, (self.n_hidden,))
+        return self._rows_to(self._library.gesda_encode, X, (self.n_hidden,), np.float32)
 
     def reconstruct(self, X: ArrayLike) -> NDArray[np.float32]:
         """Reconstruct rows (n, n_features)."""
-        return self._rows_to(self._library.gesda_reconstruct, X, (self.n_features,))
+        return self._rows_to(self._library.gesda_reconstruct, X, (self.n_features,), np.float32)
 
     def score(self, X: ArrayLike) -> NDArray[np.float32]:
         """Minus the mean squared errors of the reconstructions, (n,)."""
-        return self._rows_to(self._library.gesda_score, X, ())
+        return self._rows_to(self._library.gesda_score, X, (), np.float32)
 
     def probabilities(self, X: ArrayLike) -> NDArray[np.float32]:
         """Probabilities of the classes, (n, n_outputs)."""
-        return self._rows_to(self._library.gesda_probabilities, X, (self.n_outputs,))
+        return self._rows_to(self._library.gesda_probabilities, X, (self.n_outputs,), np.float32)
 
     def classify(self, X: ArrayLike) -> NDArray[np.int32]:
         """Numbers of the most probable classes, (n,)."""
@@ -198,7 +200,7 @@ class Runtime:
 
     def predict(self, X: ArrayLike) -> NDArray[np.float32]:
         """Numbers predicted, (n, n_outputs)."""
-        return self._rows_to(self._library.gesda_predict, X, (self.n_outputs,))
+        return self._rows_to(self._library.gesda_predict, X, (self.n_outputs,), np.float32)
 
     # ---- recognisers ------------------------------------------------------------------------------
     def recognize(self, samples: ArrayLike) -> Recognition:
@@ -228,8 +230,8 @@ class Runtime:
 
     # ---- inside -----------------------------------------------------------------------------------
     def _rows_to(
-        self, function: Callable[..., int], X: ArrayLike, shape: tuple[int, ...], dtype: Any = np.float32
-    ) -> Any:
+        self, function: Callable[..., int], X: ArrayLike, shape: tuple[int, ...], dtype: type[Number]
+    ) -> NDArray[Number]:
         rows = self._matrix(X)
         out = np.zeros((len(rows), *shape), dtype=dtype)
         self._check(function(self._model, _address(rows), len(rows), _address(out)))

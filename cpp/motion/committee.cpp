@@ -23,7 +23,8 @@ Dense read_first_layers(const ModelFile& file, const InferenceKernels& kernels,
 
 Dense read_readers(const ModelFile& file, const InferenceKernels& kernels, int n_members, int n_features,
                    int n_gestures) {
-  if (file.at("readers.weights").shape != std::vector<std::int64_t>{n_members, n_features, n_gestures}) {
+  if (file.at("readers.weights").shape != std::vector<std::int64_t>{n_members, n_features, n_gestures} ||
+      file.at("readers.bias").shape != std::vector<std::int64_t>{n_members, n_gestures}) {
     throw Error(GESDA_BAD_FILE, "the recogniser's linear classifiers do not fit its features and gestures");
   }
   std::vector<DensePart> parts;

@@ -134,7 +134,8 @@ std::int64_t Judge::judge_ended(Stretch motion) {
     if (!progress_.found) reject(motion, progress_.rejected);
     return kNone;
   }
-  if (motion.end - motion.begin > spotter_.lengths().longest) {
+  // Noise that was almost a motion may have put the end off until the rows were gone.
+  if (motion.end - motion.begin > spotter_.lengths().longest || motion.begin < spotter_.oldest()) {
     reject(motion, Candidate{});
     return kNone;
   }
@@ -144,7 +145,9 @@ std::int64_t Judge::judge_ended(Stretch motion) {
 std::int64_t Judge::judge_between_pauses(Stretch motion) {
   const Lengths& lengths = spotter_.lengths();
   std::int64_t joinable = progress_.joinable;
-  if (joinable == kNone || motion.end - joinable > lengths.longest) joinable = motion.begin;
+  if (joinable == kNone || motion.end - joinable > lengths.longest || joinable < spotter_.oldest()) {
+    joinable = motion.begin;
+  }
   Candidate candidate;
   if (motion.end - motion.begin >= lengths.shortest) candidate = ask(motion);
   if (candidate.answer.gesture < 0 && joinable < motion.begin) {
@@ -199,7 +202,11 @@ void Judge::end_scan(std::int64_t end) {
   consider();
   for (int i = 0; i < 2; ++i) {  // the rest of the motion as a whole, against the best; and what is left after that
     const std::int64_t left = end - progress_.earliest;
-    if (lengths.shortest <= left && left <= lengths.longest) weigh(ask({progress_.earliest, end}));
+    if (lengths.shortest <= left && left <= lengths.longest) {
+      n_stretches_ = 0;
+      add({progress_.earliest, end});
+      consider();
+    }
     if (!progress_.best.exists()) break;
     settle();
   }
@@ -207,7 +214,7 @@ void Judge::end_scan(std::int64_t end) {
 
 // The stops up to `row`, itself one if the motion has ended.
 void Judge::find_stops(std::int64_t row, bool ended) {
-  const std::int64_t first = std::max(progress_.earliest, row - 2 * spotter_.lengths().longest);
+  const std::int64_t first = std::max({progress_.earliest, row - 2 * spotter_.lengths().longest, spotter_.oldest()});
   stops_[0] = first;
   n_stops_ = 1 + stop_finder_.find(spotter_, {first, row}, &stops_[1]);
   if (ended) stops_[n_stops_++] = row;
@@ -258,7 +265,7 @@ void Judge::add_ending(std::int64_t end) {
 }
 
 void Judge::add(Stretch stretch) {
-  if (n_stretches_ == stretches_.size()) return;
+  if (stretch.begin < spotter_.oldest() || n_stretches_ == stretches_.size()) return;
   std::size_t at = n_stretches_++;
   for (; at > 0 && stretches_[at - 1].end > stretch.end; --at) stretches_[at] = stretches_[at - 1];
   stretches_[at] = stretch;

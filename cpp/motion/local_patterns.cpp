@@ -66,9 +66,15 @@ void LocalPatterns::describe(const float* motion, float* shares) {
       sum_taps(dilations_[d]);
       for (int kernel = m; kernel < kKernels; kernel += kMixtures) {
         const std::size_t pattern = d * kKernels + static_cast<std::size_t>(kernel);
-        match(kernel, dilations_[d], thresholds_[pattern], shares + pattern * kSegments);
+        count_matches(kernel, dilations_[d], thresholds_[pattern], shares + pattern * kSegments);
       }
     }
+  }
+  // Not one by one above, where the next pattern would wait for it.
+  static constexpr float kSizes[kSegments] = {kSteps, kEdges[1] - kEdges[0], kEdges[2] - kEdges[1],
+                                              kEdges[3] - kEdges[2]};
+  for (std::size_t pattern = 0; pattern < thresholds_.size(); ++pattern, shares += kSegments) {
+    for (int segment = 0; segment < kSegments; ++segment) shares[segment] /= kSizes[segment];
   }
 }
 
@@ -96,11 +102,12 @@ void LocalPatterns::sum_taps(std::size_t dilation) {
   }
 }
 
-// The order of the additions is that of Python: it decides what is equal to a threshold.
-void LocalPatterns::match(int kernel, std::size_t dilation, float threshold, float* shares) const {
+// Of the whole motion and of each third. The order of the additions is that of Python: it decides what is equal to a
+// threshold.
+void LocalPatterns::count_matches(int kernel, std::size_t dilation, float threshold, float* counts) const {
   static constexpr std::array<Taps, kKernels> kTriples = all_triples<kKernels, kTaps>();
   const Taps taps = kTriples[static_cast<std::size_t>(kernel)];
-  int count = 0;
+  int all = 0;
   for (int third = 0; third < kThirds; ++third) {
     const float* total = total_.data() + third * kLanes;
     const float* a = signal_.data() + kEdges[third] + taps.a * dilation;
@@ -108,10 +115,10 @@ void LocalPatterns::match(int kernel, std::size_t dilation, float threshold, flo
     const float* c = signal_.data() + kEdges[third] + taps.c * dilation;
     int inside = 0;
     for (int i = 0; i < kLanes; ++i) inside += total[i] + a[i] + b[i] + c[i] > threshold ? 1 : 0;
-    shares[1 + third] = static_cast<float>(static_cast<double>(inside) / (kEdges[third + 1] - kEdges[third]));
-    count += inside;
+    counts[1 + third] = static_cast<float>(inside);
+    all += inside;
   }
-  shares[0] = static_cast<float>(static_cast<double>(count) / kSteps);
+  counts[0] = static_cast<float>(all);
 }
 
 }  // namespace gesda

@@ -35,7 +35,7 @@ class LocalPatterns {
 
   void mix(const float* motion, const Mixture& mixture, std::size_t dilation);
   void sum_taps(std::size_t dilation);
-  void match(int kernel, std::size_t dilation, float threshold, float* shares) const;
+  void count_matches(int kernel, std::size_t dilation, float threshold, float* counts) const;
 
   std::vector<std::size_t> dilations_;  // steps between taps
   std::vector<Mixture> mixtures_;       // (dilations, kMixtures)

@@ -22,9 +22,14 @@ std::vector<std::string> read_names(const ModelFile& file) {
   if (list.size() > static_cast<std::size_t>(kMostUnits)) refuse("gestures are too many");
   std::vector<std::string> names;
   for (const Json& name : list) {
+    const bool is_text = name.kind() == Json::kText;
     if (name.kind() != list[0].kind()) refuse("gestures have names of different kinds");
-    names.push_back(name.kind() == Json::kText ? name.text() : std::to_string(name.integer()));
-    if (names.back().empty() || names.back().size() > kLongestName) refuse("gestures have an impossible name");
+    names.push_back(is_text ? name.text() : std::to_string(name.integer()));
+    const std::string& text = names.back();
+    // The number -1 is none of a gesture: it means unlabelled.
+    if (text.empty() || text.size() > kLongestName || (!is_text && text == "-1")) {
+      refuse("gestures have an impossible name");
+    }
   }
   if (std::set<std::string>(names.begin(), names.end()).size() != names.size()) refuse("gestures are not distinct");
   return names;

@@ -98,7 +98,7 @@ double Spotter::bytes_needed(const SpotterSettings& settings) {
 
 void Spotter::reset() {
   in_motion_ = false;
-  row_ = start_ = last_ = last_clear_ = earliest_ = next_scan_ = cut_off_ = motions_ = 0;
+  row_ = start_ = last_ = last_clear_ = earliest_ = next_scan_ = cut_off_ = motions_ = written_ = 0;
   ended_ = {0, 0};
   run_time_ = 0;
   std::fill(levels_.begin(), levels_.end(), Level{0, 0});
@@ -109,6 +109,7 @@ Todo Spotter::take(const double* row) {
   float* stored = &ring_[static_cast<std::size_t>(row_) % capacity_ * n_channels_];
   for (std::size_t c = 0; c < n_channels_; ++c) stored[c] = static_cast<float>(row[c]);
   const std::int64_t at = row_++;
+  written_ = row_;
   if (row_ < lengths_.window) return Todo::kNothing;
   measure_activity(at);
   const Exceeding channels = compare_with_rest();
@@ -266,6 +267,27 @@ bool falls_away(const std::vector<double>& values, std::ptrdiff_t n, std::ptrdif
   return false;
 }
 
+// The sum of value(begin), value(begin + 1), ..., n of them, in the order of NumPy's pairwise sum.
+template <class Value>
+double sum_in_pairs(std::size_t begin, std::size_t n, const Value& value) {
+  constexpr std::size_t kAtOnce = 8, kMost = 128;
+  if (n > kMost) {
+    const std::size_t half = n / 2 / kAtOnce * kAtOnce;
+    return sum_in_pairs(begin, half, value) + sum_in_pairs(begin + half, n - half, value);
+  }
+  std::size_t i = 0;
+  double total = 0;
+  if (n >= kAtOnce) {
+    double part[kAtOnce] = {};
+    for (; i + kAtOnce <= n; i += kAtOnce) {
+      for (std::size_t j = 0; j < kAtOnce; ++j) part[j] += value(begin + i + j);
+    }
+    total = ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
+  }
+  for (; i < n; ++i) total += value(begin + i);
+  return total;
+}
+
 }  // namespace
 
 StopFinder::StopFinder(std::int64_t longest)
@@ -283,7 +305,7 @@ std::size_t StopFinder::find(const Spotter& spotter, Stretch motion, std::int64_
   std::fill_n(stillness_.begin(), n, 0.0);
   for (std::size_t c = 0; c < spotter.n_channels(); ++c) {
     spotter.cut_channel(motion, c, channel_.data());
-    add_activity(n, static_cast<std::size_t>(window));
+    add_activity(n, static_cast<std::size_t>(window), spotter.n_channels() == 1);
   }
   for (std::size_t i = 0; i < n; ++i) stillness_[i] = -0.5 * std::log(stillness_[i] + kDeepest);
 
@@ -305,8 +327,20 @@ std::size_t StopFinder::find(const Spotter& spotter, Stretch motion, std::int64_
 }
 
 // Raises stillness_, activity so far, to that of the channel at hand: the variance of each window, of the highest.
-void StopFinder::add_activity(std::size_t n, std::size_t window) {
-  // Windows side by side, so that the compiler takes several at once; each is summed in the order of its rows.
+void StopFinder::add_activity(std::size_t n, std::size_t window, bool alone) {
+  if (alone) {
+    measure_in_pairs(n, window);
+  } else {
+    measure_side_by_side(n, window);
+  }
+  const double peak = *std::max_element(variance_.begin(), variance_.begin() + static_cast<std::ptrdiff_t>(n));
+  if (!(peak > 0)) return;
+  for (std::size_t i = 0; i < n; ++i) stillness_[i] = std::max(stillness_[i], variance_[i] / peak);
+}
+
+// Each window summed in the order of its rows, and all windows side by side, so that the compiler takes several at
+// once.
+void StopFinder::measure_side_by_side(std::size_t n, std::size_t window) {
   std::fill_n(mean_.begin(), n, 0.0);
   std::fill_n(variance_.begin(), n, 0.0);
   for (std::size_t k = 0; k < window; ++k) {
@@ -319,13 +353,18 @@ void StopFinder::add_activity(std::size_t n, std::size_t window) {
       variance_[i] += difference * difference;
     }
   }
-  double peak = 0;
+  for (std::size_t i = 0; i < n; ++i) variance_[i] /= static_cast<double>(window);
+}
+
+// Where there is one channel only, NumPy adds in another order. In data of few distinct values many windows are as
+// still as one another, and the last bit says which of them is a stop.
+void StopFinder::measure_in_pairs(std::size_t n, std::size_t window) {
   for (std::size_t i = 0; i < n; ++i) {
-    variance_[i] /= static_cast<double>(window);
-    peak = std::max(peak, variance_[i]);
+    const double mean =
+        sum_in_pairs(i, window, [this](std::size_t k) { return channel_[k]; }) / static_cast<double>(window);
+    const auto square = [this, mean](std::size_t k) { return (channel_[k] - mean) * (channel_[k] - mean); };
+    variance_[i] = sum_in_pairs(i, window, square) / static_cast<double>(window);
   }
-  if (!(peak > 0)) return;
-  for (std::size_t i = 0; i < n; ++i) stillness_[i] = std::max(stillness_[i], variance_[i] / peak);
 }
 
 }  // namespace gesda

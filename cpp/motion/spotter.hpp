@@ -61,8 +61,9 @@ class Spotter {
   // The row after the last of the run, or of the motion if it ended by itself.
   std::int64_t cut_off() const { return cut_off_; }
   double time(std::int64_t row) const { return run_time_ + static_cast<double>(row) / rate_; }
-  // How many rows back one can look.
+  // How many rows are kept, and the first that is.
   static double capacity(const Lengths& lengths);
+  std::int64_t oldest() const { return written_ - static_cast<std::int64_t>(capacity_); }
 
   // Copies rows; out: (end - begin, n_channels).
   void cut(Stretch stretch, double* out) const;
@@ -95,6 +96,7 @@ class Spotter {
   bool in_motion_;
   std::int64_t row_, start_, last_, last_clear_, earliest_, next_scan_, cut_off_;
   std::int64_t motions_;  // in this run, ended or not
+  std::int64_t written_;  // row_, but that of a run that has ended until the next one's first row comes
   Stretch ended_;
   double run_time_;
   std::vector<Level> levels_;
@@ -116,7 +118,9 @@ class StopFinder {
   std::size_t find(const Spotter& spotter, Stretch motion, std::int64_t* stops);
 
  private:
-  void add_activity(std::size_t n, std::size_t window);
+  void add_activity(std::size_t n, std::size_t window, bool alone);
+  void measure_side_by_side(std::size_t n, std::size_t window);
+  void measure_in_pairs(std::size_t n, std::size_t window);
 
   std::vector<double> channel_, mean_, variance_, stillness_;
 };

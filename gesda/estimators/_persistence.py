@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gesda.estimators._base import Runtime, StackMixin
-from gesda.model_io import ModelFileError, read_tensors, write_tensors
+from gesda.model_io import ModelFileError, read_tensors, take_weights, write_tensors
 from gesda.spec import HeadSpec, LayerSpec, NetworkSpec, OptimizerSpec
 
 _RESUME = "resume."
@@ -176,7 +176,7 @@ def unpack(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any]) -> Any:
     spec = _network(_mapping(metadata["network"], "network"))
     _check_network(cls.__name__, spec, fitted)
     shapes = spec.parameter_shapes()
-    parameters = {name: tensors.pop(name) for name in shapes}
+    parameters = {name: take_weights(tensors, name) for name in shapes}
     resume = {name[len(_RESUME) :]: tensors.pop(name) for name in list(tensors) if name.startswith(_RESUME)}
     for name, array in parameters.items():
         _check_array(name, array, shapes[name], np.float32)

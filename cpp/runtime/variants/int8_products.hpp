@@ -10,24 +10,39 @@ namespace GESDA_VARIANT {
 constexpr int kMostWeight = 127;
 typedef std::int32_t IntVector __attribute__((vector_size(4 * kLanes)));
 
+// The values, times their scales if there are any, from i on; zeros past the n-th.
+GESDA_FN F scaled_values(const float* values, const float* scales, int i, int n) {
+  F value(0.0f);
+  if (i + kLanes <= n) {
+    value = load_any(values + i);
+  } else {
+    for (int lane = 0; lane < n - i; ++lane) value.v[lane] = values[i + lane];
+  }
+  return scales == nullptr ? value : value * load(scales + i);
+}
+
 // codes[0, n) = values * scales * factor, rounded; zeros up to a whole panel. Returns what undoes the factor.
 inline float round_row(const float* values, const float* scales, int n, std::int16_t* codes) {
-  const int padded = panels_for(n) * kPanel;
-  float most = 0.0f;
-  for (int i = 0; i < n; ++i) {
-    const float size = __builtin_fabsf(scales == nullptr ? values[i] : values[i] * scales[i]);
-    most = size > most ? size : most;
+  F sizes(0.0f);
+  for (int i = 0; i < n; i += kLanes) {
+    const F size = magnitude(scaled_values(values, scales, i, n));
+    sizes = pick(size > sizes, size, sizes);
   }
-  const int room = 0x7FFFFFFF / (kMostWeight * (n > 1 ? n : 1));
+  float most = 0.0f;
+  for (int lane = 0; lane < kLanes; ++lane) most = sizes.v[lane] > most ? sizes.v[lane] : most;
+  const int room = 0x7FFFFFFF / (kMostWeight * n);
   const float top = static_cast<float>(room < 32767 ? room : 32767);
   // A row of subnormal numbers is a row of zeros: their reciprocal would be infinite.
-  const float factor = most > 1e-30f ? top / most : 0.0f;
-  for (int i = 0; i < n; ++i) {
-    const float value = scales == nullptr ? values[i] : values[i] * scales[i];
-    codes[i] = static_cast<std::int16_t>(static_cast<std::int32_t>(value * factor + (value < 0.0f ? -0.5f : 0.5f)));
+  const bool is_zero = !(most > 1e-30f);
+  const F factor(is_zero ? 0.0f : top / most);
+  typedef std::int16_t ShortVector __attribute__((vector_size(2 * kLanes)));
+  for (int i = 0; i < panels_for(n) * kPanel; i += kLanes) {
+    const F value = i < n ? scaled_values(values, scales, i, n) * factor : F(0.0f);
+    const F nearest = value + pick(value < F(0.0f), F(-0.5f), F(0.5f));
+    const ShortVector rounded = __builtin_convertvector(__builtin_convertvector(nearest.v, IntVector), ShortVector);
+    __builtin_memcpy(codes + i, &rounded, sizeof rounded);
   }
-  for (int i = n; i < padded; ++i) codes[i] = 0;
-  return most > 1e-30f ? most / top : 0.0f;
+  return is_zero ? 0.0f : most / top;
 }
 
 // sums[v] += codes[0] * w[.][0] + codes[1] * w[.][1] over a panel of pairs.

@@ -20,7 +20,7 @@ from gesda.deepmotion.recognition.labels import Labels, as_name
 from gesda.deepmotion.recognition.linear_reader import LinearReader
 from gesda.deepmotion.recognition.memory import Memory
 from gesda.estimators import pack, unpack
-from gesda.model_io import ModelFileError, read_tensors, write_tensors
+from gesda.model_io import ModelFileError, read_tensors, take_weights, write_tensors
 
 _NAME = "GestureRecognizer"
 _MOST_MEMBERS = 100
@@ -130,7 +130,7 @@ def _restore(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any], cls: ty
         raise ValueError("its outputs are not one for each gesture")
     if not all(type(output) is int and 0 <= output < min(m.n_outputs_ for m in members) for output in outputs):
         raise ValueError("its outputs are not those of its networks")
-    weights, bias = (tensors.pop(f"readers.{part}") for part in LinearReader._fields)
+    weights, bias = take_weights(tensors, "readers.weights"), tensors.pop("readers.bias")
     if weights.shape != (n_members, width, len(names)) or bias.shape != (n_members, len(names)):
         raise ValueError("its linear readers do not fit its features and gestures")
     if not (weights.dtype == bias.dtype == np.float32 and np.isfinite(weights).all() and np.isfinite(bias).all()):
