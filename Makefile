@@ -21,7 +21,7 @@ CPP_FILES = $(shell find cpp kernels tests -name '*.[ch]pp' -o -name '*.cuh')
 CPP_UNITS = $(shell find cpp -name '*.cpp')
 comma := ,
 
-.PHONY: help demo test lint format types kernels cpp-test cpp-test-aarch64 packaging check clean distclean
+.PHONY: help demo test lint format types kernels cpp-test cpp-test-aarch64 cpp-test-armv7 fuzz packaging check clean distclean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -100,20 +100,41 @@ cpp-test-%: $(VENV)/.dev-stamp
 	$(BIN)/cmake --build build-$(subst $(comma),-,$*)
 	$(BIN)/ctest --test-dir build-$(subst $(comma),-,$*) --output-on-failure
 
-# Cross-compiled and emulated, on machines that have both tools.
-cpp-test-aarch64: $(VENV)/.dev-stamp
-	@if ! command -v aarch64-linux-gnu-g++ >/dev/null || ! command -v qemu-aarch64 >/dev/null; then \
-		echo "cpp-test-aarch64: skipped, needs aarch64-linux-gnu-g++ and qemu-aarch64"; exit 0; fi; \
+# The runtime's readers against whatever bytes, for a stated number of executions: needs Clang with its libFuzzer.
+FUZZ_CXX ?= $(firstword $(shell command -v clang++ clang++-19 clang++-16 clang++-14 2>/dev/null))
+FUZZ_MODELS ?= 200000
+FUZZ_STREAMS ?= 20000
+FUZZ_OPTIONS ?= -max_len=20000 -len_control=0 -timeout=20 -rss_limit_mb=4096 -print_final_stats=1
+fuzz: $(VENV)/.dev-stamp
+	@if test -z "$(FUZZ_CXX)" || ! echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, long) { return 0; }' | \
+			$(FUZZ_CXX) -xc++ - -fsanitize=fuzzer,address -o /dev/null 2>/dev/null; then \
+		echo "fuzz: skipped, needs clang++ with libFuzzer"; exit 0; fi; \
 	set -ex; PATH="$(CURDIR)/$(BIN):$$PATH"; \
-	cmake -S . -B build-aarch64 -G Ninja --log-level=WARNING -DGESDA_BUILD_TESTS=ON -DGESDA_WERROR=ON \
-		-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
-		-DCMAKE_CROSSCOMPILING_EMULATOR="qemu-aarch64;-L;/usr/aarch64-linux-gnu"; \
-	cmake --build build-aarch64; ctest --test-dir build-aarch64 --output-on-failure
+	cmake -S . -B build-fuzz -G Ninja --log-level=WARNING -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_COMPILER=$(FUZZ_CXX) \
+		-DGESDA_BUILD_RUNTIME=OFF -DGESDA_BUILD_FUZZERS=ON -DGESDA_SANITIZE=address,undefined; \
+	cmake --build build-fuzz --target fuzz_model fuzz_stream; \
+	$(BIN)/python cpp/fuzz/seeds.py build-fuzz; mkdir -p build-fuzz/corpus build-fuzz/streams; \
+	build-fuzz/fuzz_model $(FUZZ_OPTIONS) -max_len=200000 -runs=$(FUZZ_MODELS) build-fuzz/corpus build-fuzz/models; \
+	GESDA_FUZZ_RECOGNIZER=build-fuzz/recognizer.gesda \
+		build-fuzz/fuzz_stream $(FUZZ_OPTIONS) -runs=$(FUZZ_STREAMS) build-fuzz/streams
+
+# Cross-compiled and emulated, on machines that have both tools: make cpp-test-aarch64, make cpp-test-armv7.
+CROSS_aarch64 = aarch64-linux-gnu aarch64 qemu-aarch64
+CROSS_armv7 = arm-linux-gnueabihf armv7l qemu-arm
+cpp-test-aarch64 cpp-test-armv7: cpp-test-%: $(VENV)/.dev-stamp
+	@set -e; set -- $(CROSS_$*); triple=$$1 processor=$$2 emulator=$$3; \
+	if ! command -v $$triple-g++ >/dev/null || ! command -v $$emulator >/dev/null; then \
+		echo "cpp-test-$*: skipped, needs $$triple-g++ and $$emulator"; exit 0; fi; \
+	set -x; PATH="$(CURDIR)/$(BIN):$$PATH"; \
+	cmake -S . -B build-$* -G Ninja --log-level=WARNING -DGESDA_BUILD_TESTS=ON -DGESDA_WERROR=ON \
+		-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=$$processor -DCMAKE_CXX_COMPILER=$$triple-g++ \
+		-DCMAKE_CROSSCOMPILING_EMULATOR="$$emulator;-L;/usr/$$triple"; \
+	cmake --build build-$*; ctest --test-dir build-$* --output-on-failure
 
 packaging: $(VENV)/.dev-stamp
 	$(BIN)/python -m pytest tests/packaging -m packaging
 
-check: test lint types kernels cpp-test cpp-test-aarch64 packaging
+check: test lint types kernels cpp-test cpp-test-aarch64 cpp-test-armv7 fuzz packaging
 
 clean:
 	rm -rf build build-* dist wheelhouse *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

@@ -32,7 +32,7 @@ SCHEMA = 1
 #: Variables that pin OpenBLAS to another machine's kernel or cache size and can halve NumPy's speed.
 PINS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
-PACKAGES = ("numpy", "scipy", "scikit-learn", "jax", "jaxlib", "torch", "gesda")
+PACKAGES = ("numpy", "scipy", "scikit-learn", "jax", "jaxlib", "torch", "onnxruntime", "gesda")
 
 
 def unpin_openblas() -> dict[str, str]:

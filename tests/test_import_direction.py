@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": _BELOW_TOP | {"plotting"},
     "deepmotion": _BELOW_TOP | {"plotting"},
     "runtime": set(),
-    "export": _BELOW_TOP | {"runtime"},
+    "export": _BELOW_TOP | {"runtime", "deepmotion"},
     "cli": _BELOW_TOP | {"plotting", "demo", "deepmotion", "export"},
     # The package itself names its public objects as strings and imports them on first use.
     "__init__": set(),

@@ -30,7 +30,7 @@ constexpr const char* kUsage =
     "  --unknown         recogniser: also give motions that are no known gesture\n"
     "  --whole           recogniser: the file is one motion\n"
     "  --info            describe the model and stop\n"
-    "  --bench N         measure N answers to one row, or one motion of a second, and stop\n"
+    "  --bench N         measure N answers to one row, or one motion of a second, and the memory, and stop\n"
     "  --verify          compare the model file with its checksum first\n"
     "  --variant NAME    SIMD variant: avx512, avx2, neon, baseline\n"
     "  --version\n";
@@ -218,6 +218,18 @@ double microseconds_now() {
   return static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_nsec) * 1e-3;
 }
 
+// The most memory that this process has had resident, in bytes; 0 where the system does not tell.
+long long peak_resident() {
+  std::FILE* file = std::fopen("/proc/self/status", "r");
+  if (file == nullptr) return 0;
+  char line[256];
+  long long kilobytes = 0;
+  while (std::fgets(line, sizeof line, file) != nullptr)
+    if (std::sscanf(line, "VmHWM: %lld", &kilobytes) == 1) break;
+  std::fclose(file);
+  return kilobytes * 1024;
+}
+
 // One row, or one motion of a second, again and again.
 void measure(gesda::Model& model, int times) {
   const gesda_info& info = model.info();
@@ -255,6 +267,7 @@ void measure(gesda::Model& model, int times) {
   line.add("median_us", quantile(0.5));
   line.add("p99_us", quantile(0.99));
   line.add("most_us", taken.back());
+  line.add("peak_resident_bytes", peak_resident());
 }
 
 void run(const Arguments& arguments) {

@@ -8,23 +8,11 @@
 namespace gesda {
 namespace {
 
-// Divided by the path's size first: squares of very large or small values stay finite.
-double distance(const std::vector<double>& from, const std::vector<double>& to, double size) {
+// Samples are of float32: in double precision their squares neither overflow nor vanish.
+double distance(const std::vector<double>& from, const std::vector<double>& to) {
   double squares = 0.0;
-  for (std::size_t c = 0; c < from.size(); ++c) {
-    const double difference = to[c] / size - from[c] / size;
-    squares += difference * difference;
-  }
+  for (std::size_t c = 0; c < from.size(); ++c) squares += (to[c] - from[c]) * (to[c] - from[c]);
   return std::sqrt(squares);
-}
-
-double largest_magnitude(const OrientedMotion& motion, std::vector<double>& sample) {
-  double largest = 0.0;
-  for (std::size_t i = 0; i < motion.length(); ++i) {
-    motion.read(i, sample.data());
-    for (const double value : sample) largest = std::max(largest, std::fabs(value));
-  }
-  return largest;
 }
 
 }  // namespace
@@ -46,10 +34,6 @@ void Resampler::resample_time(const OrientedMotion& motion, double* resampled) {
   const std::size_t last = motion.length() - 1;
   const double step = static_cast<double>(last) / std::max(n_steps_ - 1, 1);
   for (int t = 0; t < n_steps_; ++t, resampled += n_channels_) {
-    if (motion.length() == static_cast<std::size_t>(n_steps_)) {
-      motion.read(static_cast<std::size_t>(t), resampled);
-      continue;
-    }
     const double place = std::min(t * step, static_cast<double>(last));
     const std::size_t before = std::min(static_cast<std::size_t>(place), last > 0 ? last - 1 : 0);
     const double fraction = place - static_cast<double>(before);
@@ -63,8 +47,7 @@ void Resampler::resample_time(const OrientedMotion& motion, double* resampled) {
 
 // Walks along the path twice, first to know its length. False for a path without length.
 bool Resampler::resample_arc(const OrientedMotion& motion, double* resampled) {
-  const double largest = largest_magnitude(motion, before_), size = largest > 0.0 ? largest : 1.0;
-  const double length = measure_path(motion, size);
+  const double length = measure_path(motion);
   if (length <= 0.0) return false;
   const double step = length / std::max(n_steps_ - 1, 1);
   const auto wanted = [&](int t) { return t == n_steps_ - 1 ? length : t * step; };
@@ -75,7 +58,7 @@ bool Resampler::resample_arc(const OrientedMotion& motion, double* resampled) {
   corner_ = before_;
   for (std::size_t i = 1; i < motion.length(); ++i) {
     motion.read(i, after_.data());
-    travelled += distance(before_, after_, size);
+    travelled += distance(before_, after_);
     std::swap(before_, after_);
     // Where the path stands still, several samples share a place: the first of them is enough.
     if (travelled <= travelled_at_corner) continue;
@@ -92,12 +75,12 @@ bool Resampler::resample_arc(const OrientedMotion& motion, double* resampled) {
   return true;
 }
 
-double Resampler::measure_path(const OrientedMotion& motion, double size) {
+double Resampler::measure_path(const OrientedMotion& motion) {
   double travelled = 0.0;
   motion.read(0, before_.data());
   for (std::size_t i = 1; i < motion.length(); ++i) {
     motion.read(i, after_.data());
-    travelled += distance(before_, after_, size);
+    travelled += distance(before_, after_);
     std::swap(before_, after_);
   }
   return travelled;

@@ -21,7 +21,7 @@ class Resampler {
  private:
   void resample_time(const OrientedMotion& motion, double* resampled);
   bool resample_arc(const OrientedMotion& motion, double* resampled);
-  double measure_path(const OrientedMotion& motion, double size);
+  double measure_path(const OrientedMotion& motion);
 
   Resampling kind_;
   int n_steps_, n_channels_;

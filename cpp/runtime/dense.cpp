@@ -10,7 +10,7 @@ namespace gesda {
 
 namespace {
 
-constexpr std::size_t kChunk = std::size_t{1} << 16;  // bytes of a file that are looked at together
+constexpr std::size_t kChunk = std::size_t{1} << 18;  // bytes of a file that are looked at together
 // Weights of 8 bits leave the row fewer bits the more inputs there are; from here on too few.
 constexpr int kMostInt8Inputs = 1 << 16;
 
@@ -67,8 +67,9 @@ Dense::Dense(const InferenceKernels& kernels, const ModelFile& file, const std::
       outputs_(0),
       activation_(activation),
       type_(type_of(file.at(parts.at(0).weights))) {
-  for (const DensePart& part : parts) {
+  for (const DensePart& part : parts) {  // before memory is asked for
     if (part.columns < 0 || part.columns > kMostUnits - outputs_) throw Error(GESDA_BAD_FILE, "a layer is too wide");
+    check_part(file, part);
     outputs_ += part.columns;
   }
   if (inputs < 1 || inputs > kMostUnits) throw Error(GESDA_BAD_FILE, "a layer has an impossible width");
@@ -87,13 +88,17 @@ Dense::Dense(const InferenceKernels& kernels, const ModelFile& file, const std::
   }
 }
 
-void Dense::read_part(const ModelFile& file, const DensePart& part, int first_column) {
+void Dense::check_part(const ModelFile& file, const DensePart& part) const {
   const Tensor& tensor = file.at(part.weights);
   const bool is_stack = part.slice >= 0;
   const std::size_t offset = is_stack ? 1 : 0;
   if (type_of(tensor) != type_ || tensor.shape.size() != 2 + offset || tensor.shape[offset] != inputs_ ||
       tensor.shape[offset + 1] != part.columns || (is_stack && part.slice >= tensor.shape[0]))
     throw Error(GESDA_BAD_FILE, "its array '" + tensor.name + "' does not fit the network");
+}
+
+void Dense::read_part(const ModelFile& file, const DensePart& part, int first_column) {
+  const Tensor& tensor = file.at(part.weights);
   const std::vector<float> bias = vector_of(file, part.bias, part);
   std::copy(bias.begin(), bias.end(), bias_.data() + first_column);
   if (type_ == WeightType::kInt8) {
@@ -102,33 +107,49 @@ void Dense::read_part(const ModelFile& file, const DensePart& part, int first_co
   }
   if (part.columns == 0) return;
 
-  const std::size_t item = bytes_of(type_), panel = index(kernels_->panel_width);
-  const std::size_t row_bytes = index(part.columns) * item,
-                    begin = is_stack ? index(part.slice) * index(inputs_) * row_bytes : 0;
-  const int rows_together = static_cast<int>(std::max<std::size_t>(1, kChunk / row_bytes));
-  std::vector<unsigned char> chunk(row_bytes * index(std::min(rows_together, inputs_)));
-  const bool in_pairs = type_ == WeightType::kInt8;
-  const std::size_t depth = in_pairs ? (index(inputs_) + 1) / 2 * 2 : index(inputs_);
-  for (int first = 0; first < inputs_; first += rows_together) {
-    const int rows = std::min(rows_together, inputs_ - first);
+  const std::size_t row_bytes = index(part.columns) * bytes_of(type_);
+  const std::size_t begin = part.slice >= 0 ? index(part.slice) * index(inputs_) * row_bytes : 0;
+  // An even number of rows: int8 stands in pairs.
+  const int together = static_cast<int>(std::max<std::size_t>(2, kChunk / row_bytes / 2 * 2));
+  std::vector<unsigned char> chunk(row_bytes * index(std::min(together, inputs_)));
+  for (int first = 0; first < inputs_; first += together) {
+    const int rows = std::min(together, inputs_ - first);
     file.read(tensor, begin + index(first) * row_bytes, index(rows) * row_bytes, chunk.data());
     if (!all_finite(chunk.data(), index(rows) * index(part.columns), type_))
       throw Error(GESDA_BAD_FILE, "its array '" + tensor.name + "' holds NaN or infinity");
-    for (int r = 0; r < rows; ++r) {
-      const unsigned char* in = chunk.data() + index(r) * row_bytes;
-      const std::size_t row = index(first + r);
-      for (std::size_t c = index(first_column), end = c + index(part.columns); c < end;) {
-        const std::size_t stretch = std::min(end - c, panel - c % panel);
-        unsigned char* out = weights_.data() + c / panel * depth * panel * item;
-        if (in_pairs) {
-          out += row / 2 * 2 * panel + c % panel * 2 + row % 2;
-          for (std::size_t i = 0; i < stretch; ++i) out[2 * i] = in[i];
-        } else {
-          std::memcpy(out + (row * panel + c % panel) * item, in, stretch * item);
-        }
-        in += stretch * item, c += stretch;
-      }
+    switch (type_) {
+      case WeightType::kFloat32: pack_rows<4>(chunk.data(), first, rows, first_column, part.columns); break;
+      case WeightType::kFloat16: pack_rows<2>(chunk.data(), first, rows, first_column, part.columns); break;
+      case WeightType::kInt8: pack_pairs(chunk.data(), first, rows, first_column, part.columns); break;
     }
+  }
+}
+
+// Rows of a part into their panels, a panel at a time: writes to one place before the next.
+template <int Bytes>
+void Dense::pack_rows(const unsigned char* rows, int first, int n, int first_column, int columns) {
+  const std::size_t panel = index(kernels_->panel_width), row_bytes = index(columns) * Bytes;
+  for (std::size_t c = index(first_column), end = c + index(columns); c < end;) {
+    const std::size_t stretch = std::min(end - c, panel - c % panel);
+    const unsigned char* in = rows + (c - index(first_column)) * Bytes;
+    unsigned char* out =
+        weights_.data() + (c / panel * index(inputs_) * panel + index(first) * panel + c % panel) * Bytes;
+    for (int r = 0; r < n; ++r, in += row_bytes, out += panel * Bytes) std::memcpy(out, in, stretch * Bytes);
+    c += stretch;
+  }
+}
+
+void Dense::pack_pairs(const unsigned char* rows, int first, int n, int first_column, int columns) {
+  const std::size_t panel = index(kernels_->panel_width), depth = (index(inputs_) + 1) / 2 * 2;
+  for (std::size_t c = index(first_column), end = c + index(columns); c < end;) {
+    const std::size_t stretch = std::min(end - c, panel - c % panel);
+    const unsigned char* in = rows + (c - index(first_column));
+    unsigned char* out = weights_.data() + (c / panel * depth + index(first)) * panel + c % panel * 2;
+    for (int r = 0; r < n; ++r, in += columns) {
+      unsigned char* place = out + index(r / 2) * 2 * panel + r % 2;
+      for (std::size_t i = 0; i < stretch; ++i) place[2 * i] = in[i];
+    }
+    c += stretch;
   }
 }
 

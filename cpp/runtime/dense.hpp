@@ -44,7 +44,11 @@ class Dense {
   std::size_t codes_size() const;
 
  private:
+  void check_part(const ModelFile& file, const DensePart& part) const;
   void read_part(const ModelFile& file, const DensePart& part, int first_column);
+  template <int Bytes>
+  void pack_rows(const unsigned char* rows, int first, int n, int first_column, int columns);
+  void pack_pairs(const unsigned char* rows, int first, int n, int first_column, int columns);
 
   const InferenceKernels* kernels_;
   int inputs_, outputs_;

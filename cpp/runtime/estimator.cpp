@@ -36,6 +36,10 @@ gesda_kind kind_of(const std::string& name) {
 // tables of a hundred kilobytes.)
 std::string text_of(double value) {
   char text[32];
+  if (value == std::floor(value) && std::fabs(value) < 1e15) {
+    std::snprintf(text, sizeof text, "%.0f", value);
+    return text;
+  }
   for (int digits = 1; digits <= 17; ++digits) {
     std::snprintf(text, sizeof text, "%.*g", digits, value);
     if (std::strtod(text, nullptr) == value) break;

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -11,19 +12,29 @@
 
 namespace gesda {
 
-// Zero-filled, aligned to 64 bytes; moves, does not copy.
+// Zero-filled, aligned to 64 bytes; moves, does not copy. Large pieces are mapped: what nobody touches takes no memory,
+// and the system clears the rest.
 template <class T>
 class Aligned {
  public:
   Aligned() = default;
   explicit Aligned(std::size_t size) : size_(size) {
     if (size == 0) return;
-    if (size > (std::size_t{1} << 46) / sizeof(T)) throw std::bad_alloc();
+    if (size > PTRDIFF_MAX / sizeof(T) - 64) throw std::bad_alloc();
     const std::size_t bytes = (size * sizeof(T) + 63) / 64 * 64;
-    void* memory = std::aligned_alloc(64, bytes);
-    if (memory == nullptr) throw std::bad_alloc();
-    std::memset(memory, 0, bytes);
-    data_.reset(static_cast<T*>(memory));
+    if (bytes >= kMapped) {
+      void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (memory == MAP_FAILED) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+      madvise(memory, bytes, MADV_HUGEPAGE);  // fewer page faults now, fewer misses of the TLB later; if not, not
+#endif
+      data_ = {static_cast<T*>(memory), Free{bytes}};
+    } else {
+      void* memory = std::aligned_alloc(64, bytes);
+      if (memory == nullptr) throw std::bad_alloc();
+      std::memset(memory, 0, bytes);
+      data_ = {static_cast<T*>(memory), Free{bytes}};
+    }
   }
 
   T* data() { return data_.get(); }
@@ -33,8 +44,15 @@ class Aligned {
   const T& operator[](std::size_t i) const { return data_.get()[i]; }
 
  private:
+  static constexpr std::size_t kMapped = std::size_t{1} << 17;  // bytes
   struct Free {
-    void operator()(T* data) const { std::free(data); }
+    std::size_t bytes = 0;
+    void operator()(T* data) const {
+      if (bytes >= kMapped)
+        munmap(data, bytes);
+      else
+        std::free(data);
+    }
   };
   std::unique_ptr<T, Free> data_;
   std::size_t size_ = 0;

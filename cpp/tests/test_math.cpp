@@ -1,5 +1,7 @@
 // kernels/math.hpp: the formulas against double precision over their whole ranges, the published vectors of Philox, and
 // the lanes of every SIMD variant against the scalar lane, reached through the kernels.
+#include <limits>
+
 #include "cpp/tests/panels.hpp"
 #include "harness.hpp"
 
@@ -243,6 +245,16 @@ TEST(math_optimisers_follow_their_definitions) {
 }
 
 // ---- the variants' lanes ----
+// NEON of 32 bits takes subnormal numbers for zero.
+static bool is_flushed(float x) {
+#if defined(__arm__)
+  return x != 0.0f && std::fabs(x) < std::numeric_limits<float>::min();
+#else
+  static_cast<void>(x);
+  return false;
+#endif
+}
+
 // An encoder with the 1 x 1 weight 1 and no bias is the activation alone; one row of backprop is the derivatives alone.
 TEST(math_lanes_of_every_variant_have_the_bits_of_the_scalar_lane) {
   const std::vector<float> numbers = many_numbers(2000);
@@ -262,7 +274,7 @@ TEST(math_lanes_of_every_variant_have_the_bits_of_the_scalar_lane) {
       const Rows values = h.read();
       for (int i = 0; i < n; ++i) {
         const float x = 0.0f + row(0, i);
-        CHECK(same_bits(values(0, i), activate(kind, x)));
+        if (!is_flushed(x)) CHECK(same_bits(values(0, i), activate(kind, x)));
       }
       // e = (0 + slope 1) s'(h) + contraction 1 s''(h) s'(h)
       Rows ones(1, n);

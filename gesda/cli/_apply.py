@@ -62,7 +62,7 @@ def _regression(model: Any, data: Dataset) -> dict[str, float]:
 def evaluate(arguments: argparse.Namespace) -> int:
     """Measure a model on data."""
     model, data = read_model(arguments), read_data(arguments)
-    _check_features(model, data)
+    check_features(model, data)
     with warnings_as_notes():
         scores = measure(model, data)
     head = {"command": "evaluate", "model": arguments.model, "data": data.name}
@@ -81,7 +81,7 @@ def predict(arguments: argparse.Namespace) -> int:
     if arguments.proba and not hasattr(model, "predict_proba"):
         raise UsageError(f"--proba needs a classifier, and {arguments.model!r} holds a {kind}.")
     data = read_data(arguments)
-    _check_features(model, data)
+    check_features(model, data)
     with warnings_as_notes():
         if arguments.proba:
             values, names = model.predict_proba(data.X), [f"p_{label}" for label in model.classes_]
@@ -98,7 +98,7 @@ def transform(arguments: argparse.Namespace) -> int:
     if arguments.layer is not None and arguments.give != "encodings":
         raise UsageError("--layer goes with --give encodings only.")
     model, data = read_model(arguments), read_data(arguments)
-    _check_features(model, data)
+    check_features(model, data)
     with warnings_as_notes():
         if arguments.give == "encodings":
             values = model.transform(data.X, layer=arguments.layer)
@@ -111,7 +111,7 @@ def transform(arguments: argparse.Namespace) -> int:
     return _write(arguments, values, names, {"command": "transform", "model": arguments.model, "data": data.name})
 
 
-def _check_features(model: Any, data: Dataset) -> None:
+def check_features(model: Any, data: Dataset) -> None:
     """Refuse data with a wrong number of features, and tell the likeliest reason."""
     found, expected = data.X.shape[1], model.n_features_in_
     if found == expected:

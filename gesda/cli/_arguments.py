@@ -155,8 +155,8 @@ def _data_help() -> str:
     return _DATA_HELP.format(builtin=", ".join(BUILTIN))
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DATA", help="a built-in set or a file; see below")
+def _add_data(parser: argparse.ArgumentParser, name: str = "data", what: str = "a built-in set or a file") -> None:
+    parser.add_argument(name, metavar="DATA", help=f"{what}; see below")
     parser.add_argument("--target", help="the label column: its name, or its number from 0 (-1 the last)")
     parser.add_argument("--labels", metavar="FILE", help=".npy or IDX file with the labels")
     parser.add_argument(
@@ -336,21 +336,39 @@ def _add_export(commands: Any) -> None:
     parser = _add_command(
         commands,
         "export",
-        "write a model for programs without GeSdA",
-        "examples:\n  gesda export flowers.gesda --onnx flowers.onnx\n"
+        "write a model for other programs and small machines",
+        _data_help() + "\nexamples:\n"
+        "  gesda export flowers.gesda --output small.gesda --weights int8 --data train.csv --target species --report\n"
+        "  gesda export flowers.gesda --c flowers.c --weights int8\n"
         "  gesda export sensors.gesda --onnx sensors.onnx --outputs encodings,scores\n\n"
-        "ONNX files need the extra onnx: pip install 'gesda[onnx]'.",
+        "Models may be gesture recognisers, but for C source. ONNX needs an extra: pip install 'gesda[onnx]'.",
         "_export:run",
     )
     parser.add_argument("model", metavar="MODEL", help="a model file")
-    parser.add_argument("--onnx", metavar="FILE", required=True, help="the ONNX file to write")
+    forms = parser.add_argument_group("what to write; one or more")
+    forms.add_argument("--output", "-o", metavar="FILE", help="a model file for libgesda, without what training needs")
+    forms.add_argument("--c", metavar="FILE", help="C source for microcontrollers")
+    forms.add_argument("--onnx", metavar="FILE", help="an ONNX file")
+    parser.add_argument(
+        "--weights",
+        choices=("fp32", "fp16", "int8"),
+        default="fp32",
+        help="what weights are rounded to in model files, and in C source but for fp16 (default: fp32)",
+    )
+    parser.add_argument(
+        "--prune", action="store_true", help="leave out hidden units that are constant over the data (needs --data)"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="also print sizes, accuracy on the data before and after, and latency"
+    )
     parser.add_argument(
         "--outputs",
         type=lambda text: text.split(","),
         metavar="NAMES",
-        help="encodings, reconstructions, scores, probabilities, labels, predictions, by commas "
-        "(default: what predict or transform give)",
+        help="of ONNX and C: encodings, reconstructions, scores, probabilities, labels, predictions, by commas; of "
+        "recognisers labels, probabilities, familiarity, accepted (default: what predict or transform give)",
     )
+    _add_data(parser, "--data", "choose the scales of int8, and measure, on these: a built-in set or a file")
 
 
 def _add_bench(commands: Any) -> None:

@@ -16,36 +16,32 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from gesda.estimators import pack
-from gesda.export.quantization import quantize_columns
-from gesda.ingest import dense_rows
+from gesda.export.quantization import calibration_inputs, dense_sample, quantize_columns
 from gesda.model_io import SCALES, write_tensors
 
 WEIGHTS = ("fp32", "fp16", "int8")
 #: A unit is dead whose values differ by no more than this over all the data.
 _DEAD_RANGE = 1e-4
-#: Rows of data that choose the scales; more change nothing.
-_MOST_ROWS = 4096
 _RESUME = "resume."
 _LARGEST_HALF = 65504.0
 
 
-def save_model(
-    model: Any, path: str | os.PathLike[str], *, weights: str = "fp32", calibration: ArrayLike | None = None
-) -> None:
-    """Write a fitted estimator to a file for inference, atomically.
+def save_model(model: Any, path: str | os.PathLike[str], *, weights: str = "fp32", calibration: Any = None) -> None:
+    """Write a fitted estimator or gesture recogniser to a file for inference, atomically.
 
-    The optimiser's state and the history are left out: training cannot go on from such a file.
+    The optimiser's state and the history are left out: training cannot go on from such a file. (A recogniser can
+    still be taught gestures: its networks learn from the examples that it remembers.)
 
     Parameters
     ----------
-    model : StackedDenoisingAutoencoder, SdAClassifier or SdARegressor
+    model : StackedDenoisingAutoencoder, SdAClassifier, SdARegressor or GestureRecognizer
         Fitted.
     path : str or path-like
         An existing file is replaced.
     weights : {"fp32", "fp16", "int8"}, default="fp32"
         What the weights are rounded to; biases stay in single precision. ``"int8"`` has one scale a column, see
         `gesda.export.quantization`.
-    calibration : array-like of shape (n, n_features), optional
+    calibration : array-like of shape (n, n_features), or sequences of motion, optional
         Data like those that the model will see: scales are chosen by them.
 
     Raises
@@ -69,14 +65,41 @@ def save_model(
     >>> bool(np.allclose(load(path).transform(X), model.transform(X), atol=0.01))
     True
     """
-    check_is_fitted(model, "_parameters")
-    inputs = {} if calibration is None else _inputs_of_layers(model, _rows(model, calibration, _MOST_ROWS))
-    tensors, metadata = pack(model)
-    tensors = {name: array for name, array in tensors.items() if not name.startswith(_RESUME)}
+    if type(model).__name__ == "GestureRecognizer":
+        tensors, metadata, inputs = _packed_recognizer(model, calibration)
+    else:
+        check_is_fitted(model, "_parameters")
+        inputs = {} if calibration is None else calibration_inputs(model, calibration)
+        tensors, metadata = pack(model)
+        metadata = _without_history(metadata)
+    kept = {name: array for name, array in tensors.items() if _RESUME not in name}
+    write_tensors(path, with_weights(kept, weights, inputs), metadata)
+
+
+def _packed_recognizer(
+    model: Any, calibration: Any
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any], dict[str, NDArray[np.float32]]]:
+    from gesda.deepmotion.recognition.recognizer_file import pack_recognizer
+
+    check_is_fitted(model, "_committee")
+    tensors, metadata = pack_recognizer(model)
+    networks = {name: _without_history(described) for name, described in metadata["networks"].items()}
+    metadata |= {"networks": networks, "state": metadata["state"] | {"history": []}}
+    inputs: dict[str, NDArray[np.float32]] = {}
+    if calibration is not None:
+        rows = model._rows(calibration)
+        members = {f"member{k}": member for k, member in enumerate(model._committee.members)}
+        for name, network in ({"stack": model._committee.stack} | members).items():
+            inputs |= {f"{name}.{key}": values for key, values in calibration_inputs(network, rows).items()}
+        inputs["readers.weights"] = rows
+    return tensors, metadata, inputs
+
+
+def _without_history(metadata: dict[str, Any]) -> dict[str, Any]:
     fitted = metadata["fitted"] | {"history": []}
     if "validation_scores" in fitted:
         fitted["validation_scores"] = None
-    write_tensors(path, with_weights(tensors, weights, inputs), metadata | {"fitted": fitted})
+    return metadata | {"fitted": fitted}
 
 
 def with_weights(
@@ -87,7 +110,8 @@ def with_weights(
     Parameters
     ----------
     tensors : mapping of str to ndarray
-        By the names of a model file. Matrices named ``W`` and ``V``, the last part of the name, are weights.
+        By the names of a model file. Matrices, or stacks of them, whose name ends in ``W``, ``V`` or ``weights`` are
+        weights.
     weights : {"fp32", "fp16", "int8"}
     inputs : mapping of str to ndarray (n, n_inputs)
         What the products with weights see, by the weights' names; some or none.
@@ -100,10 +124,14 @@ def with_weights(
         raise ValueError(f"weights must be one of {', '.join(map(repr, WEIGHTS))}; got {weights!r}.")
     rounded = dict(tensors)
     for name, array in tensors.items():
-        if weights == "fp32" or name.rpartition(".")[2] not in ("W", "V"):
+        if weights == "fp32" or name.rpartition(".")[2] not in ("W", "V", "weights"):
             continue
         if weights == "int8":
-            rounded[name], rounded[name + SCALES] = quantize_columns(array, inputs.get(name))
+            matrices = array.reshape(-1, *array.shape[-2:])
+            parts = [quantize_columns(matrix, inputs.get(name)) for matrix in matrices]
+            rounded[name] = np.stack([part.codes for part in parts]).reshape(array.shape)
+            scales = np.stack([part.scales for part in parts])
+            rounded[name + SCALES] = scales.reshape(*array.shape[:-2], array.shape[-1])
         elif np.abs(array).max(initial=0.0) > _LARGEST_HALF:
             raise ValueError(f"the array {name!r} holds weights beyond {_LARGEST_HALF:g}, which half precision cannot.")
         else:
@@ -141,7 +169,7 @@ def without_dead_units(model: Any, X: ArrayLike) -> Any:
     True
     """
     check_is_fitted(model, "_parameters")
-    codes = _rows(model, X)
+    codes = dense_sample(model, X)
     spec, parameters = model._spec, {name: array.copy() for name, array in model._parameters.items()}
     layers = list(spec.layers)
     n_prunable = len(layers) if spec.head is not None else len(layers) - 1
@@ -187,20 +215,3 @@ def _fold(
         parameters[f"{above}.c"] = parameters[f"{above}.c"][kept]
     if f"{above}.V" in parameters:
         parameters[f"{above}.V"] = np.ascontiguousarray(parameters[f"{above}.V"][:, kept])
-
-
-def _rows(model: Any, X: ArrayLike, most: int | None = None) -> NDArray[np.float32]:
-    """Checked rows of data, dense; of more than `most`, evenly chosen ones."""
-    data = model._data(X)
-    step = 1 if most is None else max(1, -(-data.shape[0] // most))
-    return np.ascontiguousarray(dense_rows(data, slice(0, data.shape[0]))[::step])
-
-
-def _inputs_of_layers(model: Any, rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """What each product of the network sees, by the name of its weights."""
-    inputs, values = {}, rows
-    for k in range(len(model._spec.layers)):
-        inputs[f"layers.{k}.W"] = values
-        values = model._run("encode", values, first_layer=k, n_layers=k + 1)
-        inputs[f"layers.{k}.V"] = values  # close to what comes down
-    return inputs | {"head.W": values}

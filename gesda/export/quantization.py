@@ -4,18 +4,22 @@ Symmetric and linear: ``W[i, j]`` is about ``codes[i, j] * scales[j]``. A column
 clipping its largest weights and rounding the others; where data are given, it is the one that changes the layer's
 pre-activations least, in the mean square over the data.
 
-Imports NumPy only.
+Imports NumPy and gesda.ingest.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from gesda.ingest import dense_rows
 
 #: Scales tried, as shares of that which clips nothing.
 _SHARES = np.linspace(1.0, 0.6, 17)
+#: Rows of data that choose the scales; more change nothing.
+_MOST_ROWS = 4096
 #: Columns tried at a time: bounds the memory.
 _COLUMNS = 256
 
@@ -83,3 +87,43 @@ def _rounded(weights: NDArray[np.float32], scales: NDArray[np.float64]) -> Quant
     kept = np.maximum(scales, np.finfo(np.float32).tiny).astype(np.float32)
     codes = np.clip(np.rint(weights / kept), -127, 127).astype(np.int8)
     return QuantizedWeights(codes, kept)
+
+
+def dense_sample(model: Any, X: ArrayLike, most: int | None = None) -> NDArray[np.float32]:
+    """Check data for a fitted estimator; give its rows as a dense array, of more than `most` evenly chosen ones.
+
+    Parameters
+    ----------
+    model : estimator
+    X : array-like of shape (n, n_features)
+    most : int, optional
+
+    Returns
+    -------
+    rows : ndarray of float32
+    """
+    data = model._data(X)
+    step = 1 if most is None else max(1, -(-data.shape[0] // most))
+    return np.ascontiguousarray(dense_rows(data, slice(0, data.shape[0]))[::step])
+
+
+def calibration_inputs(model: Any, X: ArrayLike) -> dict[str, NDArray[np.float32]]:
+    """What each product of a network sees, by the name of its weights.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted.
+    X : array-like of shape (n, n_features)
+
+    Returns
+    -------
+    inputs : dict of str to ndarray of float32, shape (n, n_inputs)
+    """
+    values = dense_sample(model, X, _MOST_ROWS)
+    inputs = {}
+    for k in range(len(model._spec.layers)):
+        inputs[f"layers.{k}.W"] = values
+        values = model._run("encode", values, first_layer=k, n_layers=k + 1)
+        inputs[f"layers.{k}.V"] = values  # close to what comes down
+    return inputs | {"head.W": values}

@@ -26,23 +26,24 @@ inline float round_row(const float* values, const float* scales, int n, std::int
   F sizes(0.0f);
   for (int i = 0; i < n; i += kLanes) {
     const F size = magnitude(scaled_values(values, scales, i, n));
-    sizes = pick(size > sizes, size, sizes);
+    sizes = pick(size < sizes, sizes, size);  // NaN stays for good: of two numbers one is less
   }
   float most = 0.0f;
   for (int lane = 0; lane < kLanes; ++lane) most = sizes.v[lane] > most ? sizes.v[lane] : most;
   const int room = 0x7FFFFFFF / (kMostWeight * n);
   const float top = static_cast<float>(room < 32767 ? room : 32767);
-  // A row of subnormal numbers is a row of zeros: their reciprocal would be infinite.
-  const bool is_zero = !(most > 1e-30f);
-  const F factor(is_zero ? 0.0f : top / most);
+  // A row of subnormal numbers is a row of zeros: their reciprocal would be infinite. One that has overflowed has no
+  // whole numbers; what comes of it is NaN.
+  const bool has_codes = most > 1e-30f && most <= 3.4e38f;
+  const F factor(has_codes ? top / most : 0.0f);
   typedef std::int16_t ShortVector __attribute__((vector_size(2 * kLanes)));
   for (int i = 0; i < panels_for(n) * kPanel; i += kLanes) {
-    const F value = i < n ? scaled_values(values, scales, i, n) * factor : F(0.0f);
+    const F value = has_codes && i < n ? scaled_values(values, scales, i, n) * factor : F(0.0f);
     const F nearest = value + pick(value < F(0.0f), F(-0.5f), F(0.5f));
     const ShortVector rounded = __builtin_convertvector(__builtin_convertvector(nearest.v, IntVector), ShortVector);
     __builtin_memcpy(codes + i, &rounded, sizeof rounded);
   }
-  return is_zero ? 0.0f : most / top;
+  return has_codes ? most / top : most <= 1e-30f ? 0.0f : __builtin_nanf("");
 }
 
 // sums[v] += codes[0] * w[.][0] + codes[1] * w[.][1] over a panel of pairs.
@@ -68,7 +69,7 @@ GESDA_FN void add_pair(const std::int8_t* w, const std::int16_t* codes, IntVecto
     sums[v] += (IntVector)_mm256_madd_epi16(pairs, x);
   }
 }
-#elif defined(__aarch64__)
+#elif defined(__ARM_NEON)
 GESDA_FN void add_pair(const std::int8_t* w, const std::int16_t* codes, IntVector (&sums)[kVectors]) {
   const int8x16x2_t rows = vld2q_s8(w);
 #pragma GCC unroll 2
@@ -132,7 +133,7 @@ GESDA_FN void add_columns(const std::int8_t* w, const std::int16_t* codes, PairS
   even = _mm256_add_epi32(even, _mm256_madd_epi16(_mm256_srai_epi16(_mm256_slli_epi16(both, 8), 8), x));
   odd = _mm256_add_epi32(odd, _mm256_madd_epi16(_mm256_srai_epi16(both, 8), x));
 }
-#elif defined(__aarch64__)
+#elif defined(__ARM_NEON)
 typedef int32x4_t PairSum;
 GESDA_FN void add_columns(const std::int8_t* w, const std::int16_t* codes, PairSum& even, PairSum& odd) {
   const int8x16x2_t rows = vld2q_s8(w);

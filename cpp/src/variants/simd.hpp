@@ -9,7 +9,7 @@
 #include <cstdint>
 #if defined(__x86_64__)
 #include <immintrin.h>
-#elif defined(__aarch64__)
+#elif defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
 
@@ -23,10 +23,14 @@
 #define GESDA_LANES 8
 #define GESDA_PANEL 16
 #define GESDA_TILE_ROWS 6
-#elif defined(__aarch64__)
+#elif defined(__ARM_NEON)  // of aarch64; of 32 bits there are half the registers
 #define GESDA_LANES 4
 #define GESDA_PANEL 16
+#if defined(__aarch64__)
 #define GESDA_TILE_ROWS 6
+#else
+#define GESDA_TILE_ROWS 2
+#endif
 #else
 #define GESDA_LANES 4
 #define GESDA_PANEL 16
@@ -152,14 +156,29 @@ GESDA_FN F root(F a) {
 }
 #define GESDA_PLAIN_MUL_WIDE
 #endif
-#elif defined(__aarch64__)
+#elif defined(__ARM_NEON)
 GESDA_FN F mad(F a, F b, F c) { return (FloatVector)vfmaq_f32((float32x4_t)c.v, (float32x4_t)a.v, (float32x4_t)b.v); }
+#if defined(__aarch64__)
 GESDA_FN F root(F a) { return (FloatVector)vsqrtq_f32((float32x4_t)a.v); }
+#else
+#define GESDA_PLAIN_ROOT
+#endif
 #define GESDA_PLAIN_MUL_WIDE
-#else  // SSE2: no fused multiply-add
+#else  // no fused multiply-add
 GESDA_FN F mad(F a, F b, F c) { return a.v * b.v + c.v; }
+#if defined(__x86_64__)
 GESDA_FN F root(F a) { return (FloatVector)_mm_sqrt_ps((__m128)a.v); }
+#else
+#define GESDA_PLAIN_ROOT
+#endif
 #define GESDA_PLAIN_MUL_WIDE
+#endif
+
+#if defined(GESDA_PLAIN_ROOT)
+GESDA_FN F root(F a) {
+  for (int i = 0; i < kLanes; ++i) a.v[i] = __builtin_sqrtf(a.v[i]);
+  return a;
+}
 #endif
 
 #if defined(GESDA_PLAIN_MUL_WIDE)

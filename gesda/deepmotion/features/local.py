@@ -139,7 +139,7 @@ def _mixtures(n_dilations: int, n_channels: int, rng: np.random.Generator) -> ND
 
 
 # ---- one motion, compiled --------------------------------------------------------------------------
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@numba.njit(cache=True, nogil=True)
 def _mix(  # type: ignore[no-untyped-def]  # numba infers the types
     motion, mixture, dilation, padded, total
 ):
@@ -167,7 +167,7 @@ def _three_taps(padded, dilation, kernel):  # type: ignore[no-untyped-def]
     return padded[a * dilation :], padded[b * dilation :], padded[c * dilation :]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@numba.njit(cache=True, nogil=True)
 def _responses(motion, dilations, mixtures, out):  # type: ignore[no-untyped-def]
     """Responses of all patterns to one motion, (n_dilations, 84, n_steps)."""
     n_steps = motion.shape[0]
@@ -183,7 +183,7 @@ def _responses(motion, dilations, mixtures, out):  # type: ignore[no-untyped-def
                     out[d, k, t] = total[t] + three * (a[t] + b[t] + c[t])
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@numba.njit(cache=True, nogil=True)
 def _describe(motions, dilations, mixtures, thresholds, out, start):  # type: ignore[no-untyped-def]
     """Shares over the whole and the thirds, ordered (dilation, kernel, threshold, segment), from column `start` on."""
     n_steps = motions.shape[1]

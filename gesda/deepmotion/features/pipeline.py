@@ -167,7 +167,7 @@ class MotionFeatures:
         start = size + 1
         if self.use_spectrum:
             end = start + N_BANDS * motions.shape[2]
-            rows[:, start:end] = spectrum(motions).reshape(len(motions), -1)
+            rows[:, start:end] = spectrum(motions).reshape(len(motions), end - start)
             start = end
         self._patterns.transform(self._with_velocity(motions), rows, start)
         if len(self._mean):

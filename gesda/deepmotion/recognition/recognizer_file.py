@@ -28,6 +28,11 @@ _MOST_MEMBERS = 100
 
 def save(recognizer: Any, path: str | os.PathLike[str]) -> None:
     """Write a fitted recogniser."""
+    write_tensors(path, *pack_recognizer(recognizer))
+
+
+def pack_recognizer(recognizer: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Give the arrays and the metadata of a fitted recogniser's file."""
     import gesda
 
     params = recognizer.get_params(deep=False)
@@ -69,7 +74,7 @@ def save(recognizer: Any, path: str | os.PathLike[str]) -> None:
         "state": state,
         "networks": described,
     }
-    write_tensors(path, tensors, metadata)
+    return tensors, metadata
 
 
 def load(path: str | os.PathLike[str], cls: type[Any]) -> Any:
