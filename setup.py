@@ -46,6 +46,7 @@ setup(
     package_data={
         "gesda": ["py.typed", "*.pyi"],
         "gesda.deepmotion.serve": ["static/*"],
+        "gesda.export": ["*.c"],
         "gesda.kernels": ["*.hpp", "*.cuh", "*.cu"],
     },
     include_package_data=False,

@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deepmotion": _BELOW_TOP | {"plotting"},
     "runtime": set(),
     "export": _BELOW_TOP | {"runtime", "deepmotion"},
-    "cli": _BELOW_TOP | {"plotting", "demo", "deepmotion", "export"},
+    "cli": _BELOW_TOP | {"plotting", "demo", "deepmotion", "export", "runtime"},
     # The package itself names its public objects as strings and imports them on first use.
     "__init__": set(),
     "__main__": {"cli"},

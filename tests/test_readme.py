@@ -26,7 +26,7 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _BEFORE, _HEADING, _SECTION = README.partition("## On a GPU\n")
 ON_A_GPU, _, _AFTER = _SECTION.partition("\n## ")
 _BEFORE, _, _SECTION = _BEFORE.partition("## DeepMotion: gestures\n")
-DEEPMOTION = _SECTION
+DEEPMOTION, _, ON_A_BOARD = _SECTION.partition("## On a board, without Python\n")
 BLOCKS = _BLOCK.findall(_BEFORE + _AFTER)
 
 
@@ -80,6 +80,14 @@ def test_deepmotions_command_lines_run(
     with open(tmp_path / "samples.csv") as file:
         monkeypatch.setattr(sys, "stdin", file)
         assert main(stream[1:-2]) == 0, capsys.readouterr().err
+
+
+def test_the_export_for_a_board_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    ((_, text),) = _BLOCK.findall(ON_A_BOARD)
+    (line,) = (line for line in text.splitlines() if line.startswith("gesda "))
+    assert main(["train", "digits", "--output", "digits.gesda", "--pretrain-epochs", "1", "--epochs", "2"]) == 0
+    assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    assert (tmp_path / "small.gesda").exists() and "after" in capsys.readouterr().out
 
 
 def test_what_a_gpu_is_asked_for_is_understood(

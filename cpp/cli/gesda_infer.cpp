@@ -3,8 +3,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <cstdlib>
 #include <cstring>
-#include <random>
 #include <stdexcept>
 
 #include "cpp/cli/json_lines.hpp"
@@ -222,10 +223,12 @@ double microseconds_now() {
 long long peak_resident() {
   std::FILE* file = std::fopen("/proc/self/status", "r");
   if (file == nullptr) return 0;
+  constexpr char kName[] = "VmHWM:";
   char line[256];
   long long kilobytes = 0;
-  while (std::fgets(line, sizeof line, file) != nullptr)
-    if (std::sscanf(line, "VmHWM: %lld", &kilobytes) == 1) break;
+  while (kilobytes == 0 && std::fgets(line, sizeof line, file) != nullptr)
+    if (std::strncmp(line, kName, sizeof kName - 1) == 0)
+      kilobytes = std::strtoll(line + sizeof kName - 1, nullptr, 10);
   std::fclose(file);
   return kilobytes * 1024;
 }
@@ -236,8 +239,10 @@ void measure(gesda::Model& model, int times) {
   const bool is_recognizer = info.kind == GESDA_RECOGNIZER;
   const std::size_t length = is_recognizer ? static_cast<std::size_t>(std::clamp(info.rate, 32.0, 1000.0)) : 1;
   std::vector<float> input(length * static_cast<std::size_t>(info.n_features));
-  std::mt19937 rng(1);
-  for (float& value : input) value = static_cast<float>(rng()) / 4294967296.0f;
+  for (std::size_t i = 0; i < input.size(); ++i) {  // spread over [0, 1)
+    const double turns = 0.6180339887498949 * static_cast<double>(i);
+    input[i] = static_cast<float>(turns - std::floor(turns));
+  }
   const std::size_t width = static_cast<std::size_t>(std::max(info.n_hidden, info.n_outputs));
   std::vector<float> out(width);
   gesda_recognition recognition;

@@ -3,9 +3,9 @@
 #include <cerrno>
 #include <charconv>
 #include <cmath>
-#include <cstring>
 #include <stdexcept>
 #include <string_view>
+#include <system_error>
 
 namespace gesda_cli {
 
@@ -36,7 +36,8 @@ RowReader::RowReader(const std::string& path, Format format, std::size_t width)
       file_(path == "-" ? stdin : std::fopen(path.c_str(), "rb")),
       format_(format),
       width_(width) {
-  if (file_ == nullptr) throw std::runtime_error(path + ": cannot be opened (" + std::strerror(errno) + ")");
+  if (file_ == nullptr)
+    throw std::runtime_error(path + ": cannot be opened (" + std::generic_category().message(errno) + ")");
 }
 
 RowReader::~RowReader() {
@@ -77,7 +78,7 @@ bool RowReader::next_raw(std::vector<double>& row) {
   std::vector<float> values(width_);
   const std::size_t got = std::fread(values.data(), 1, width_ * sizeof(float), file_);
   ++n_lines_;
-  if (std::ferror(file_) != 0) refuse(std::string("cannot be read (") + std::strerror(errno) + ")");
+  if (std::ferror(file_) != 0) refuse(std::string("cannot be read (") + std::generic_category().message(errno) + ")");
   if (got == 0) return false;
   if (got < width_ * sizeof(float)) refuse("the last row is cut off");
   row.assign(values.begin(), values.end());
@@ -93,7 +94,7 @@ bool RowReader::next_line(std::string& line) {
     line += static_cast<char>(c);
     if (line.size() > (std::size_t{1} << 26)) refuse("the line is longer than 64 MB");
   }
-  if (std::ferror(file_) != 0) refuse(std::string("cannot be read (") + std::strerror(errno) + ")");
+  if (std::ferror(file_) != 0) refuse(std::string("cannot be read (") + std::generic_category().message(errno) + ")");
   return !line.empty();
 }
 

@@ -21,7 +21,7 @@ def main(folder: str) -> None:
     X = np.random.default_rng(0).random((12, 3), dtype=np.float32)
     estimators = {
         "stack": StackedDenoisingAutoencoder((2, 2), tied_weights=False, **QUICK).fit(X),
-        "classifier": SdAClassifier((2,), max_iter=1, **QUICK).fit(X, np.array(["a", "b"])[(X[:, 0] > 0.5).astype(int)]),
+        "classifier": SdAClassifier((2,), max_iter=1, **QUICK).fit(X, np.where(X[:, 0] > 0.5, "a", "b")),
         "regressor": SdARegressor((2,), max_iter=1, **QUICK).fit(X, X[:, 0]),
     }
     for name, model in estimators.items():

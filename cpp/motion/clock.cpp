@@ -49,8 +49,8 @@ Clock::Clock(const ClockSettings& settings, RowSink& sink)
       high_(n_channels_, std::numeric_limits<float>::infinity()),
       channels_(n_channels_),
       waiting_sample_(n_channels_),
-      ahead_(static_cast<std::size_t>(rows_ahead(settings))),
-      work_(ahead_ * n_channels_) {
+      ahead_(static_cast<std::int64_t>(rows_ahead(settings))),
+      work_(static_cast<std::size_t>(ahead_) * n_channels_) {
   if (settings.low != nullptr) std::copy_n(settings.low, n_channels_, low_.begin());
   if (settings.high != nullptr) std::copy_n(settings.high, n_channels_, high_.begin());
   reset();
@@ -252,7 +252,7 @@ void Clock::fill(std::size_t c, double time, double value) {
     if (!std::isnan(channel.time) && (time - at) * grid_rate_ > kTolerance) {
       filled = channel.value + (at - channel.time) / (time - channel.time) * (value - channel.value);
     }
-    work_[static_cast<std::size_t>(channel.row) % ahead_ * n_channels_ + c] = filled;
+    work_[place(channel.row) + c] = filled;
   }
   channel.time = time;
   channel.value = value;
@@ -264,9 +264,12 @@ void Clock::emit() {
   for (const Channel& channel : channels_) complete = std::min(complete, channel.row);
   for (; row_out_ < complete; ++row_out_) {
     if (row_out_ == 0) sink_->begin_run(run_time_);
-    sink_->take_row(&work_[static_cast<std::size_t>(row_out_) % ahead_ * n_channels_]);
+    sink_->take_row(&work_[place(row_out_)]);
   }
 }
+
+// Where a row stands in the ring.
+std::size_t Clock::place(std::int64_t row) const { return static_cast<std::size_t>(row % ahead_) * n_channels_; }
 
 void Clock::finish() {
   if (running_) complete();

@@ -77,6 +77,7 @@ class Clock {
   void fill(std::size_t c, double time, double value);
   void emit();
   void complete();
+  std::size_t place(std::int64_t row) const;
 
   RowSink* sink_;
   std::size_t n_channels_;
@@ -95,7 +96,7 @@ class Clock {
   double run_time_, anchor_time_, waiting_time_;
   std::vector<Channel> channels_;
   std::vector<float> waiting_sample_;  // whose time stamp jumped; used if the next one continues from there
-  std::size_t ahead_;
+  std::int64_t ahead_;
   std::vector<double> work_;  // (ahead, n_channels) ring of rows that some channels have not reached
 };
 

@@ -134,8 +134,7 @@ std::int64_t Judge::judge_ended(Stretch motion) {
     if (!progress_.found) reject(motion, progress_.rejected);
     return kNone;
   }
-  // Noise that was almost a motion may have put the end off until the rows were gone.
-  if (motion.end - motion.begin > spotter_.lengths().longest || motion.begin < spotter_.oldest()) {
+  if (motion.end - motion.begin > spotter_.lengths().longest) {
     reject(motion, Candidate{});
     return kNone;
   }
@@ -145,9 +144,7 @@ std::int64_t Judge::judge_ended(Stretch motion) {
 std::int64_t Judge::judge_between_pauses(Stretch motion) {
   const Lengths& lengths = spotter_.lengths();
   std::int64_t joinable = progress_.joinable;
-  if (joinable == kNone || motion.end - joinable > lengths.longest || joinable < spotter_.oldest()) {
-    joinable = motion.begin;
-  }
+  if (joinable == kNone || motion.end - joinable > lengths.longest) joinable = motion.begin;
   Candidate candidate;
   if (motion.end - motion.begin >= lengths.shortest) candidate = ask(motion);
   if (candidate.answer.gesture < 0 && joinable < motion.begin) {
@@ -323,10 +320,12 @@ Answer Judge::answer(Stretch stretch) {
   for (std::size_t i = 0; i < n_answers_; ++i) {
     if (answers_[i].stretch.begin == stretch.begin && answers_[i].stretch.end == stretch.end) return answers_[i].answer;
   }
-  const std::size_t length = static_cast<std::size_t>(stretch.end - stretch.begin);
-  if (stretch.end <= stretch.begin || length * spotter_.n_channels() > motion_.size()) return {-1, -1, 0, 0};
+  const std::int64_t n_rows = stretch.end - stretch.begin;
+  // Noise that is almost a motion may put its end off until the rows are gone.
+  if (n_rows < 1 || n_rows > spotter_.lengths().longest || stretch.begin < spotter_.oldest()) return {-1, -1, 0, 0};
   spotter_.cut(stretch, motion_.data());
-  const Answer answer = recognizer_->recognize({motion_.data(), length, spotter_.n_channels()});
+  const Answer answer =
+      recognizer_->recognize({motion_.data(), static_cast<std::size_t>(n_rows), spotter_.n_channels()});
   if (n_answers_ < answers_.size()) answers_[n_answers_++] = {stretch, answer};
   return answer;
 }

@@ -1,6 +1,7 @@
 // From motions to gestures: which stretch of rows the recogniser is asked about, and what becomes an event.
 //
-// What gesda/deepmotion/streaming/judging.py does, which says why, but that the recogniser learns nothing meanwhile.
+// What gesda/deepmotion/streaming/judging.py does, which says why, but that the recogniser learns nothing meanwhile,
+// and that rows which are no longer kept are not asked about.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +27,7 @@ class EventQueue {
   explicit EventQueue(std::size_t capacity) : events_(capacity) {}
   std::size_t room() const { return events_.size() - size_; }
   void clear() { first_ = size_ = 0; }
-  // Does nothing when there is no room.
+  // Does nothing where there is no room, which whoever pushes has seen to.
   void push(const Event& event);
   bool pop(Event& event);
 

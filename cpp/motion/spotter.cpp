@@ -30,13 +30,12 @@ constexpr int kChannelsPerNeeded = 20;
 // (Abramowitz and Stegun, 26.4.4 and 26.4.5).
 double chi_square_exceeds(double x, int freedom) {
   const double h = x / 2;
-  const bool odd = freedom % 2 == 1;
-  double probability = odd ? std::erfc(std::sqrt(h)) : 0.0;
-  double order = odd ? 0.5 : 0.0;
-  for (double term = std::pow(h, order) * std::exp(-h) / std::tgamma(order + 1); order < 0.5 * freedom;
-       term *= h / order) {
+  const double half = freedom % 2 == 1 ? 0.5 : 0.0;
+  double probability = half > 0 ? std::erfc(std::sqrt(h)) : 0.0;
+  double term = std::pow(h, half) * std::exp(-h) / std::tgamma(half + 1);
+  for (int i = 0; i < freedom / 2; ++i) {
     probability += term;
-    order += 1;
+    term *= h / (half + i + 1);
   }
   return probability;
 }
@@ -82,8 +81,8 @@ Spotter::Spotter(const SpotterSettings& settings)
       levels_(n_channels_),
       mean_(n_channels_),
       variance_(n_channels_),
-      capacity_(static_cast<std::size_t>(capacity(lengths_))),
-      ring_(capacity_ * n_channels_) {
+      capacity_(static_cast<std::int64_t>(capacity(lengths_))),
+      ring_(static_cast<std::size_t>(capacity_) * n_channels_) {
   reset();
 }
 
@@ -106,8 +105,8 @@ void Spotter::reset() {
 }
 
 Todo Spotter::take(const double* row) {
-  float* stored = &ring_[static_cast<std::size_t>(row_) % capacity_ * n_channels_];
-  for (std::size_t c = 0; c < n_channels_; ++c) stored[c] = static_cast<float>(row[c]);
+  float* kept = &ring_[place(row_)];
+  for (std::size_t c = 0; c < n_channels_; ++c) kept[c] = static_cast<float>(row[c]);
   const std::int64_t at = row_++;
   written_ = row_;
   if (row_ < lengths_.window) return Todo::kNothing;
@@ -138,20 +137,18 @@ Todo Spotter::take(const double* row) {
 // Mean and variance of each channel over the trailing window, summed afresh: running sums would keep rounding errors.
 void Spotter::measure_activity(std::int64_t row) {
   const std::int64_t n = (lengths_.window + stride_ - 1) / stride_;
-  const auto capacity = static_cast<std::int64_t>(capacity_);
-  const std::int64_t newest = row % capacity;
-  const auto back = [this, capacity](std::int64_t at) { return at < stride_ ? at - stride_ + capacity : at - stride_; };
-  const auto row_at = [this](std::int64_t at) { return &ring_[static_cast<std::size_t>(at) * n_channels_]; };
+  const std::int64_t newest = row % capacity_;
+  const auto back = [this](std::int64_t at) { return at < stride_ ? at - stride_ + capacity_ : at - stride_; };
 
   std::fill(mean_.begin(), mean_.end(), 0.0);
   for (std::int64_t i = 0, at = newest; i < n; ++i, at = back(at)) {
-    const float* values = row_at(at);
+    const float* values = &ring_[static_cast<std::size_t>(at) * n_channels_];
     for (std::size_t c = 0; c < n_channels_; ++c) mean_[c] += values[c];
   }
   for (double& mean : mean_) mean /= static_cast<double>(n);
   std::fill(variance_.begin(), variance_.end(), 0.0);
   for (std::int64_t i = 0, at = newest; i < n; ++i, at = back(at)) {
-    const float* values = row_at(at);
+    const float* values = &ring_[static_cast<std::size_t>(at) * n_channels_];
     for (std::size_t c = 0; c < n_channels_; ++c) {
       const double difference = values[c] - mean_[c];
       variance_[c] += difference * difference;
@@ -222,6 +219,9 @@ bool Spotter::end_motion() {
   return found;
 }
 
+// Where a row stands in the ring.
+std::size_t Spotter::place(std::int64_t row) const { return static_cast<std::size_t>(row % capacity_) * n_channels_; }
+
 // The row after the last of a motion that has come to rest.
 std::int64_t Spotter::rest_begins() const { return last_clear_ - lengths_.window / 2 + 1; }
 
@@ -240,14 +240,13 @@ void Spotter::begin_run(double time) {
 
 void Spotter::cut(Stretch stretch, double* out) const {
   for (std::int64_t row = stretch.begin; row < stretch.end; ++row) {
-    const float* values = &ring_[static_cast<std::size_t>(row) % capacity_ * n_channels_];
-    out = std::copy_n(values, n_channels_, out);
+    out = std::copy_n(&ring_[place(row)], n_channels_, out);
   }
 }
 
 void Spotter::cut_channel(Stretch stretch, std::size_t channel, double* out) const {
   for (std::int64_t row = stretch.begin; row < stretch.end; ++row) {
-    *out++ = ring_[static_cast<std::size_t>(row) % capacity_ * n_channels_ + channel];
+    *out++ = ring_[place(row) + channel];
   }
 }
 

@@ -3,6 +3,7 @@
 // What gesda/deepmotion/streaming/spotting.py does, which says why; every decision falls at the same row.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -51,6 +52,7 @@ class Spotter {
   bool end_run();
   void begin_run(double time);
 
+  std::size_t n_channels() const { return n_channels_; }
   const Lengths& lengths() const { return lengths_; }
   bool in_motion() const { return in_motion_; }
   std::int64_t row() const { return row_; }      // of the run, the next one
@@ -63,13 +65,12 @@ class Spotter {
   double time(std::int64_t row) const { return run_time_ + static_cast<double>(row) / rate_; }
   // How many rows are kept, and the first that is.
   static double capacity(const Lengths& lengths);
-  std::int64_t oldest() const { return written_ - static_cast<std::int64_t>(capacity_); }
+  std::int64_t oldest() const { return std::max<std::int64_t>(0, written_ - capacity_); }
 
   // Copies rows; out: (end - begin, n_channels).
   void cut(Stretch stretch, double* out) const;
   // Copies one channel of them.
   void cut_channel(Stretch stretch, std::size_t channel, double* out) const;
-  std::size_t n_channels() const { return n_channels_; }
 
  private:
   struct Level {
@@ -84,6 +85,7 @@ class Spotter {
   void begin_motion(std::int64_t row);
   bool end_motion();
   std::int64_t rest_begins() const;
+  std::size_t place(std::int64_t row) const;
 
   std::size_t n_channels_;
   double rate_;
@@ -101,7 +103,7 @@ class Spotter {
   double run_time_;
   std::vector<Level> levels_;
   std::vector<double> mean_, variance_;  // of the window that ends at the last row
-  std::size_t capacity_;
+  std::int64_t capacity_;
   std::vector<float> ring_;  // (capacity, n_channels)
 };
 

@@ -167,6 +167,7 @@ class JsonParser {
   std::uint32_t parse_four_digits() {
     if (rest_.size() < 4) refuse("an unfinished escape");
     std::uint32_t code = 0;
+    // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage): the end is told
     const auto [end, error] = std::from_chars(rest_.data(), rest_.data() + 4, code, 16);
     if (error != std::errc() || end != rest_.data() + 4) refuse("an unfinished escape");
     rest_.remove_prefix(4);
@@ -199,6 +200,7 @@ class JsonParser {
     }
     if (!is_number) refuse("something that is no value");
     value.kind_ = Json::kNumber;
+    // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage): the end is told
     const auto [end, error] = std::from_chars(rest_.data(), rest_.data() + length, value.number_);
     if (error != std::errc()) refuse("a number out of range");
     value.is_whole_ = is_whole && std::fabs(value.number_) <= kMostWhole;

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <system_error>
 
 #include "cpp/runtime/error.hpp"
 #include "cpp/runtime/half.hpp"
@@ -87,7 +88,7 @@ void convert(const unsigned char* bytes, std::size_t n, Out* out) {
   for (std::size_t i = 0; i < n; ++i) {
     In value;
     std::memcpy(&value, bytes + i * sizeof(In), sizeof(In));
-    out[i] = static_cast<Out>(value);
+    out[i] = static_cast<Out>(value);  // NOLINT(bugprone-signed-char-misuse): they are numbers
   }
 }
 
@@ -104,7 +105,7 @@ ModelFile ModelFile::open(const std::string& path, bool verify) {
   ModelFile file;
   const auto fail = [&path](const char* what, int error) -> Error {
     return {GESDA_FILE_ERROR,
-            "'" + path + "' " + what + (error != 0 ? std::string(" (") + std::strerror(error) + ")" : "")};
+            "'" + path + "' " + what + (error != 0 ? " (" + std::generic_category().message(error) + ")" : "")};
   };
   struct stat facts{};
   // Before opening: a pipe would block, a device has no end.
@@ -208,7 +209,7 @@ void ModelFile::read_at(std::uint64_t begin, std::size_t size, void* out) const 
     const ssize_t got = pread(descriptor_, place, size, static_cast<off_t>(begin));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0)
-      throw Error(GESDA_FILE_ERROR, std::string("the model file cannot be read (") + std::strerror(errno) + ")");
+      throw Error(GESDA_FILE_ERROR, "the model file cannot be read (" + std::generic_category().message(errno) + ")");
     if (got == 0) refuse("it has become shorter while it was read");
     place += got, begin += static_cast<std::uint64_t>(got), size -= static_cast<std::size_t>(got);
   }

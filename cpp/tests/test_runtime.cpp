@@ -229,6 +229,7 @@ TEST(handles_of_several_threads_do_not_meet) {
   const Rows rows(rng, 20, 7, 0.0f, 1.0f);
   std::vector<std::vector<float>> answers(4, std::vector<float>(40));
   std::vector<std::thread> threads;
+  threads.reserve(answers.size());
   for (std::vector<float>& answer : answers)
     threads.emplace_back([&] {
       gesda_status status;

@@ -98,7 +98,8 @@ def _write(form: str, model: Any, path: str, arguments: argparse.Namespace, data
     if form == "onnx":
         return {"outputs": [output.name for output in save_onnx(model, path, arguments.outputs).graph.output]}
     if form == "c":
-        save_c(model, path, weights=arguments.weights, calibration=X, outputs=arguments.outputs)
+        chosen_by = X if arguments.weights == "int8" else None
+        save_c(model, path, arguments.outputs, weights=arguments.weights, calibration=chosen_by)
         return {}
     save_model(model, path, weights=arguments.weights, calibration=X)
     return {}

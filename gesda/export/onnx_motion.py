@@ -263,7 +263,7 @@ def _shares(nodes: Nodes, motions: str, patterns: Any, n_steps: int) -> str:
 def _mixed(nodes: Nodes, motions: str, mixtures: NDArray[np.float32]) -> str:
     """Mixtures of channels, (n, D, 12, T): one channel after another."""
     channels = nodes("Transpose", motions, perm=[0, 2, 1])  # (n, C, T)
-    n_mixed = int((mixtures != 0.0).sum(axis=2).max())
+    n_mixed = max(int((mixtures != 0.0).sum(axis=2).max()), 1)
     order = np.argsort(mixtures == 0.0, axis=2, kind="stable")  # those with a weight first
     weights = np.take_along_axis(mixtures, order, axis=2)
     total = ""
