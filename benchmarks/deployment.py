@@ -231,6 +231,7 @@ def table(results: list[dict[str, Any]]) -> str:
                     f"{facts['median_us']:.1f}",
                     f"{facts['p99_us']:.1f}",
                     ratio,
+                    "-" if started is None else f"{started['answer_in_c']['median_us']:.1f}",
                     "-" if answers is None or answers["accuracy"] is None else f"{100 * answers['accuracy']:.2f}",
                     "-" if answers is None else f"{answers['bytes'] / 1e6:.2f}",
                     "-" if started is None else f"{started['start_to_answer_median_ms']:.1f}",
@@ -240,8 +241,8 @@ def table(results: list[dict[str, Any]]) -> str:
                 ]
             )
     header = [
-        "network", "by", "median µs", "99th percentile µs", "of ONNX Runtime's", "accuracy, %", "file, MB",
-        "start to answer, ms", "memory beyond weights, MB",
+        "network", "by", "median µs", "99th percentile µs", "of ONNX Runtime's", "from C, µs", "accuracy, %",
+        "file, MB", "start to answer, ms", "memory beyond weights, MB",
     ]  # fmt: skip
     return common.markdown_table(header, rows)
 

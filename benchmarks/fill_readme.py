@@ -21,6 +21,7 @@ import common  # first: frees OpenBLAS before NumPy loads
 import crosspre_vs_sequential
 import deepmotion_accuracy
 import deepmotion_speed
+import deployment
 import memory
 import mnist_accuracy
 import speed
@@ -105,6 +106,12 @@ TABLES = {
         lambda document: deepmotion_accuracy.rejection_table(document["results"]),
         "AUROC: area under the curve of the familiarity, known gestures of the test set against the two left out",
     ),
+    "deployment": Table(
+        "deployment",
+        lambda document: deployment.table(document["results"]),
+        "one row, one thread, called from Python (from C: the median by gesda-infer); of ONNX Runtime's: the median of "
+        "the ratios within rounds; start: of a process, to the first answer",
+    ),
     "deepmotion_speed": Table(
         "deepmotion_speed",
         lambda document: deepmotion_speed.table(document["results"][0]),
@@ -141,7 +148,7 @@ def caption(document: dict[str, Any], legend: str) -> str:
     # A peer may run in an environment of its own.
     found = [machine["packages"], *(own for e in document["results"] for own in e.get("packages", {}).values())]
     versions = {package: version for packages in found for package, version in packages.items() if version}
-    shown = ("numpy", "scikit-learn", "torch", "jax")
+    shown = ("numpy", "scikit-learn", "torch", "jax", "onnxruntime")
     packages = ", ".join(f"{package} {versions[package]}" for package in shown if package in versions)
     commit, system = (document["commit"] or "unknown")[:9], machine["system"].split("-with")[0]
     return (

@@ -139,6 +139,8 @@ def _mixtures(n_dilations: int, n_channels: int, rng: np.random.Generator) -> ND
 
 
 # ---- one motion, compiled --------------------------------------------------------------------------
+# Without fastmath: thresholds are responses to motions of the training, so the last bit of a sum decides what exceeds
+# them, and libgesda and ONNX graphs have to decide alike.
 @numba.njit(cache=True, nogil=True)
 def _mix(  # type: ignore[no-untyped-def]  # numba infers the types
     motion, mixture, dilation, padded, total
