@@ -195,6 +195,24 @@ TEST(models_cut_anywhere_are_refused) {
   }
 }
 
+TEST(weights_that_are_not_finite_are_refused) {
+  std::mt19937_64 rng = gesda_test::rng();
+  const std::pair<DType, std::string> known[] = {{DType::kF32, std::string("\x00\x00\xC0\x7F", 4)},  // NaN
+                                                 {DType::kF32, std::string("\x00\x00\x80\xFF", 4)},  // minus infinity
+                                                 {DType::kF16, std::string("\x01\x7C", 2)},
+                                                 {DType::kF16, std::string("\x00\x7C", 2)}};
+  for (const auto& [type, bits] : known) {
+    std::string bytes = small_model(rng, type);
+    std::uint64_t header = 0;
+    std::memcpy(&header, bytes.data(), sizeof header);
+    const std::size_t weight = size(draw_int(rng, 0, 34));  // of the 7 x 5 of the first layer, which come first
+    bytes.replace(8 + header + weight * bits.size(), bits.size(), bits);
+    gesda_status status;
+    CHECK(open_bytes(bytes, &status) == nullptr && status == GESDA_BAD_FILE);
+    CHECK(std::strstr(gesda_last_error(), "NaN or infinity") != nullptr);
+  }
+}
+
 TEST(models_with_wrong_bits_do_no_harm) {
   std::mt19937_64 rng = gesda_test::rng();
   int n_opened = 0;
