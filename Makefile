@@ -102,8 +102,8 @@ cpp-test-%: $(VENV)/.dev-stamp
 
 # The runtime's readers against whatever bytes, for a stated number of executions: needs Clang with its libFuzzer.
 FUZZ_CXX ?= $(firstword $(shell command -v clang++ clang++-19 clang++-16 clang++-14 2>/dev/null))
-FUZZ_MODELS ?= 200000
-FUZZ_STREAMS ?= 20000
+FUZZ_MODELS ?= 50000
+FUZZ_STREAMS ?= 5000
 FUZZ_OPTIONS ?= -max_len=20000 -len_control=0 -timeout=20 -rss_limit_mb=4096 -print_final_stats=1
 fuzz: $(VENV)/.dev-stamp
 	@if test -z "$(FUZZ_CXX)" || ! echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, long) { return 0; }' | \
