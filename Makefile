@@ -101,7 +101,7 @@ cpp-test-%: $(VENV)/.dev-stamp
 	$(BIN)/ctest --test-dir build-$(subst $(comma),-,$*) --output-on-failure
 
 # The runtime's readers against whatever bytes, for a stated number of executions: needs Clang with its libFuzzer.
-FUZZ_CXX ?= $(firstword $(shell command -v clang++ clang++-19 clang++-16 clang++-14 2>/dev/null))
+FUZZ_CXX ?= $(shell for name in clang++ clang++-19 clang++-16 clang++-14; do command -v $$name && break; done)
 FUZZ_MODELS ?= 50000
 FUZZ_STREAMS ?= 5000
 FUZZ_OPTIONS ?= -max_len=20000 -len_control=0 -timeout=20 -rss_limit_mb=4096 -print_final_stats=1

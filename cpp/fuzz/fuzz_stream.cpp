@@ -65,10 +65,10 @@ std::uint64_t take_events(gesda_stream* stream) {
 }  // namespace
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  const char* path = std::getenv("GESDA_FUZZ_RECOGNIZER");
+  const char* path = std::getenv("GESDA_FUZZ_RECOGNIZER");  // NOLINT(concurrency-mt-unsafe): nobody sets it
   if (path == nullptr || gesda_open(path, nullptr, &model) != GESDA_OK) {
     std::fprintf(stderr, "GESDA_FUZZ_RECOGNIZER names no recogniser: %s\n", gesda_last_error());
-    std::exit(1);
+    std::abort();
   }
   gesda_info_init(&info);
   expect(gesda_describe(model, &info) == GESDA_OK && info.kind == GESDA_RECOGNIZER);

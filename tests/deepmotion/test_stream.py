@@ -696,3 +696,30 @@ def test_any_array_gives_a_list_or_an_error_that_says_why(shape, dtype, times):
     except (TypeError, ValueError) as error:
         assert str(error).startswith(("samples", "times"))
         assert stream.report.received == 0
+
+
+def test_a_value_put_aside_before_the_clock_was_put_back_overruns_nothing(rng):
+    stream = GestureStream(Nearest(), max_gap=10.0)
+    times = np.arange(300) / RATE
+    stream.push(rng.normal(0, 1, (300, 3)), times)
+    last = times[-1]
+    stream.push([[1e6, np.nan, np.nan]], [last + 9.0])  # far out, so it waits for a second one; nothing else came
+    stream.push(rng.normal(0, 1, (2, 3)), [last + 0.01, last + 0.02])  # the clock goes back, twice: it is believed
+    stream.push([[1e6, 0.0, 0.0]], [last + 0.03])
+    stream.push(rng.normal(0, 1, (300, 3)), last + 0.04 + times)
+    assert stream.report.received == 604
+
+
+@pytest.mark.parametrize("rate", [20, 30])
+def test_rows_that_are_gone_are_not_asked_about(rng, rate):
+    recognizer = Nearest()
+    asked = []
+    recognize = recognizer.recognize
+    recognizer.recognize = lambda motion: asked.append(np.array(motion)) or recognize(motion)
+    stream = GestureStream(recognizer, rate=RATE)
+    walk = np.cumsum(rng.normal(0, 1, (60 * rate, 3)), axis=0).astype(np.float32)
+    stream.push(walk)
+    stream.flush()
+    for motion in asked:  # each is a stretch of the walk as it came
+        begins = np.flatnonzero((walk == motion[0]).all(axis=1))
+        assert any(np.array_equal(walk[begin : begin + len(motion)], motion) for begin in begins)

@@ -177,8 +177,11 @@ def _take(t: float, sample: Any, clock: Any, channels: Any, work: Any, rows: Any
         channel = channels[c]
         if channel.valid:
             if channel.believed:
-                _fill(c, channel.t_wild_0 - s.t_run, channel.wild_0, clock, channels, work)
-                _fill(c, channel.t_wild_1 - s.t_run, channel.wild_1, clock, channels, work)
+                # Not what was put aside under a clock that has been put back since: its time is still to come.
+                if channel.t_wild_0 <= t:
+                    _fill(c, channel.t_wild_0 - s.t_run, channel.wild_0, clock, channels, work)
+                if channel.t_wild_1 <= t:
+                    _fill(c, channel.t_wild_1 - s.t_run, channel.wild_1, clock, channels, work)
             if sample[c] != channel.value:
                 channel.unchanged = 0
             elif any_changed:

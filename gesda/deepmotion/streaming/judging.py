@@ -199,7 +199,8 @@ class Judge:
         """Ask the recogniser about the rows from a start up to an end, for some pairs of them."""
         if len(self._recognizer.classes_) == 0:
             return [_Candidate(0.0, start, end, _NOTHING_KNOWN) for start, end in stretches]
-        new = [stretch for stretch in stretches if stretch not in self._answers]
+        # Of rows that are gone there is nothing to ask.
+        new = [stretch for stretch in stretches if stretch not in self._answers and stretch[0] >= self.spotter.oldest]
         motions = [self.spotter.cut(start, end) for start, end in new]
         together = getattr(self._recognizer, "recognize_all", None)
         if together is not None and len(motions) > 1:
@@ -210,7 +211,7 @@ class Judge:
         threshold = float(getattr(self._recognizer, "threshold_", 0.0))
         candidates = []
         for start, end in stretches:
-            answer = self._answers[start, end]
+            answer = self._answers.get((start, end), _NOTHING_KNOWN)
             # How sure, how far above what is known at all, for how long: the whole of a gesture beats a part of it.
             excess = float(answer.familiarity) - threshold
             score = float(answer.confidence) * (end - start) * (max(excess, 0.0) if math.isfinite(excess) else 1.0)
@@ -324,7 +325,8 @@ class Judge:
     def _consider(self, stretches: Sequence[tuple[int, int]], events: list[GestureEvent]) -> None:
         """Ask about stretches, and weigh the answers in the order of their ends."""
         before = 0
-        for candidate in sorted(self._ask(stretches), key=lambda candidate: candidate.end):
+        there = [stretch for stretch in stretches if stretch[0] >= self.spotter.oldest]
+        for candidate in sorted(self._ask(there), key=lambda candidate: candidate.end):
             if candidate.end > before:
                 self._settle_before(before, events)
                 before = candidate.end
@@ -351,7 +353,8 @@ class Judge:
     def _between_stops(self, row: int, ended: bool) -> list[tuple[int, int]]:
         """Stretches between the stops up to ``row``, itself a stop if the motion has ended; by their ends."""
         lengths = self.spotter.lengths
-        first = max(self._earliest, row - 2 * lengths.longest)
+        # Noise that is almost a motion may put its end off until the rows are gone.
+        first = max(self._earliest, row - 2 * lengths.longest, self.spotter.oldest)
         stops = [first, *(first + stop for stop in find_stops(self.spotter.cut(first, row), lengths.window))]
         if ended:
             stops.append(row)

@@ -294,6 +294,11 @@ class Spotter:
         return int(self._spot[0]["row"])
 
     @property
+    def oldest(self) -> int:
+        """The first row of the run that is still there."""
+        return max(0, self.row - self.capacity)
+
+    @property
     def start(self) -> int:
         """Row at which the motion that is going on began."""
         return int(self._spot[0]["start"])
