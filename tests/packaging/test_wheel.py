@@ -114,7 +114,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
     assert top == {"gesda", next(name.split("/")[0] for name in names if ".dist-info/" in name)}
     page = {name for name in tracked if name.startswith("gesda/deepmotion/serve/static/")}
     assert page and page <= set(names)
-    allowed = (".py", ".pyi", ".so", ".hpp", ".cuh", ".cu", "py.typed")
+    assert "gesda/export/c_source_template.c" in names
+    allowed = (".py", ".pyi", ".so", ".hpp", ".cuh", ".cu", ".c", "py.typed")
     own = {name for name in names if name.startswith("gesda/") and not name.endswith("/")} - page
     assert [name for name in own if not name.endswith(allowed)] == []
     assert "License-Expression: MIT" in metadata
